@@ -1,0 +1,32 @@
+/* Where arithmetic runs: a device holds the table of operations of one backend and what that backend needs
+ * (threads here, streams and library handles on a GPU). */
+#ifndef CROCUTA_KERNELS_DEVICE_H
+#define CROCUTA_KERNELS_DEVICE_H
+
+#include "runtime/core/arena.h"
+#include "runtime/core/status.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef enum { DEVICE_CPU, DEVICE_CUDA } device_kind;
+
+typedef struct ops_table ops_table;
+
+typedef struct device {
+    device_kind kind;
+    const ops_table *ops;
+    int threads; /* CPU threads of this rank */
+    void *state; /* the backend's own */
+} device;
+
+/* Opens a device; threads 0: all cores this process may use. Sets the thread count of the product library
+ * and checks one product against a plain loop: on some processors older libraries compute wrong results. */
+status device_open(device_kind kind, int threads, device **out);
+void device_close(device **dev);
+
+/* Measured in this process, for the floor that `bench` divides by: products (FLOP/s, best of the model's
+ * shapes at this width) and copy bandwidth (bytes read + written, per second). */
+status device_measure(device *dev, int64_t d, double *gemm_flops_per_s, double *copy_bytes_per_s);
+
+#endif

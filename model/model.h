@@ -1,0 +1,96 @@
+/* A Hyena model: parameters by their published names in one arena, forward, backward, loss. What is learned and
+ * how lies here; who feeds it and what is done with gradients is the trainer's (runtime/train). */
+#ifndef CROCUTA_MODEL_MODEL_H
+#define CROCUTA_MODEL_MODEL_H
+
+#include "kernels/ops.h"
+#include "model/position.h"
+#include "runtime/core/arena.h"
+#include "runtime/core/config.h"
+
+#define VOCABULARY 12
+#define VOCABULARY_PADDED 16
+#define TOKEN_CLS 0
+#define TOKEN_SEP 1
+#define TOKEN_BOS 2
+#define TOKEN_MASK 3
+#define TOKEN_PAD 4
+#define TOKEN_RESERVED 5
+#define TOKEN_UNK 6
+#define TOKEN_A 7
+#define TOKEN_N 11
+
+/* Optimizer groups: own learning rate and decay (config_optimizer). */
+typedef enum { GROUP_BODY, GROUP_FILTER, GROUP_HEAD, GROUP_POSITION } parameter_group;
+
+/* One tensor of the parameter arena. The arena is in backward order: what backward finishes first comes first, so
+ * that a gradient bucket is a range. Every tensor begins at a multiple of 16 floats; the gaps are zero. */
+typedef struct {
+    char name[96];    /* published name without prefix: layers.0.mixer.in_proj.weight */
+    int64_t shape[3]; /* as published; unused: 0 */
+    int ndim;
+    int64_t count;  /* elements */
+    int64_t offset; /* floats from the start of the parameters, gradients and moments alike */
+    parameter_group group;
+    bool decay; /* weight decay applies (the published recipe: all but the filters) */
+} parameter;
+
+typedef struct model model;
+
+/* What a step of training or an evaluation is given. All pointers belong to the caller. */
+typedef struct {
+    batch_shape s;
+    const uint8_t *ids;      /* (B, Lp), pads TOKEN_PAD */
+    const uint8_t *targets;  /* (B, Lp), TARGET_NONE where nothing is predicted; NULL: no language-model loss */
+    const int64_t *position; /* (B, Lp) 1-based position in the chromosome; 0: none. NULL without encoding */
+    const int32_t *chromosome; /* (B) */
+    const int32_t *site;     /* (B, Lp) site of the data set, -1 none; NULL unless rows: site */
+    const int32_t *label;    /* (B), -1 none; NULL: no classifier loss */
+    uint64_t step;           /* for dropout */
+    int64_t first_sequence;  /* index of sequence 0 in the global batch: dropout masks do not depend on ranks */
+    bool training;           /* dropout on */
+} batch;
+
+/* Builds the parameter arena for a configuration (shape from config.model after config_finish).
+ * classes 0: language model only; otherwise a classifier head with config.finetune's shape is added. */
+status model_open(const config *c, int classes, device *dev, model **out);
+void model_close(model **m);
+
+/* Initial values of the reference, by (seed, parameter index, element): the same on every rank. */
+status model_initialise(model *m, uint64_t seed);
+
+int model_parameters(const model *m, const parameter **list); /* number of tensors */
+int64_t model_floats(const model *m);                         /* of one arena copy, gaps included */
+int64_t model_parameter_count(const model *m);                /* elements that are learned, rows aside */
+float *model_values(model *m);
+float *model_gradients(model *m); /* the same layout; model_backward adds */
+
+/* The position encoding's row tables (NULL without). The trainer updates them. */
+position_encoding *model_position(model *m);
+
+/* Bytes and FLOPs of one micro-step (B, L), before anything is allocated; `training` counts backward too. */
+typedef struct {
+    int64_t weights, gradients, activations, workspace; /* bytes */
+    int64_t flops_forward, flops_backward, bytes_forward, bytes_backward;
+} model_cost;
+status model_plan(const model *m, batch_shape s, keep_level keep, bool training, model_cost *cost);
+
+/* Allocates activations and workspace for batches up to this shape (again when a stage changes it).
+ * keep: KEEP_INPUT .. KEEP_ALL. */
+status model_prepare(model *m, batch_shape s, keep_level keep, bool training);
+/* High-water marks of the arenas since model_prepare, in bytes. */
+void model_high_water(const model *m, size_t *activations, size_t *workspace);
+
+/* Forward pass and loss without gradients. Outputs may be NULL: hidden (d, B, Lp), logits (V_pad, B, Lp),
+ * token_loss (B, Lp), class_logits (B, classes), pooled (B, d). */
+typedef struct {
+    float *hidden, *logits, *token_loss, *class_logits, *pooled;
+} model_outputs;
+status model_forward(model *m, const batch *b, const model_outputs *out, loss_sum *loss);
+
+/* Forward and backward: gradients of the loss SUM are added to model_gradients and to the rows' pending gradients.
+ * on_bucket (may be NULL) is called when the gradients [first, first + count) of the arena are complete. */
+typedef void (*bucket_ready)(void *context, int64_t first, int64_t count);
+status model_backward(model *m, const batch *b, loss_sum *loss, bucket_ready on_bucket, void *context);
+
+#endif
