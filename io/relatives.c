@@ -1,0 +1,160 @@
+/* Kinship over bit planes: see relatives.h. The pair loop is the only part that costs time (n^2 / 2
+ * pairs); threads and ranks share its rows. */
+#include "io/relatives.h"
+
+#include <ctype.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+status genotype_bits_open(genotype_bits *g, int64_t n_people, int64_t n_sites)
+{
+    memset(g, 0, sizeof *g);
+    g->n_people = n_people;
+    g->n_sites = n_sites;
+    g->words = (n_sites + 63) / 64;
+    size_t count = (size_t)n_people * (size_t)g->words + 1;
+    g->het = calloc(count, sizeof *g->het);
+    g->hom = calloc(count, sizeof *g->hom);
+    g->missing = calloc(count, sizeof *g->missing);
+    if (g->het && g->hom && g->missing)
+        return STATUS_OK;
+    genotype_bits_close(g);
+    return fail(STATUS_MEMORY,
+                "relatives: no memory for the genotypes of %lld people at %lld sites; "
+                "use a machine with more memory",
+                (long long)n_people, (long long)n_sites);
+}
+
+void genotype_bits_close(genotype_bits *g)
+{
+    free(g->het);
+    free(g->hom);
+    free(g->missing);
+    memset(g, 0, sizeof *g);
+}
+
+double relatives_kinship(const genotype_bits *g, int64_t i, int64_t j, int64_t *hets)
+{
+    const uint64_t *het_i = g->het + i * g->words, *het_j = g->het + j * g->words;
+    const uint64_t *hom_i = g->hom + i * g->words, *hom_j = g->hom + j * g->words;
+    const uint64_t *no_i = g->missing + i * g->words, *no_j = g->missing + j * g->words;
+    int64_t both = 0, opposite = 0, n_i = 0, n_j = 0;
+    for (int64_t w = 0; w < g->words; w++) {
+        uint64_t called = ~(no_i[w] | no_j[w]);
+        uint64_t ref_i = ~(het_i[w] | hom_i[w]), ref_j = ~(het_j[w] | hom_j[w]);
+        both += __builtin_popcountll(het_i[w] & het_j[w] & called);
+        opposite += __builtin_popcountll(((hom_i[w] & ref_j) | (ref_i & hom_j[w])) & called);
+        n_i += __builtin_popcountll(het_i[w] & called);
+        n_j += __builtin_popcountll(het_j[w] & called);
+    }
+    int64_t least = n_i < n_j ? n_i : n_j;
+    if (hets)
+        *hets = least;
+    if (least == 0)
+        return 0;
+    /* (g_i - g_j)^2 is 1 where exactly one is het and 4 at opposite homozygotes */
+    double square = (double)(n_i + n_j - 2 * both) + 4.0 * (double)opposite;
+    return 0.5 - 0.25 * square / (double)least;
+}
+
+bool relatives_related(double kinship, int64_t hets)
+{
+    return hets > 0 && kinship > RELATIVES_KINSHIP && kinship > 5 * 0.4 / sqrt((double)hets);
+}
+
+status relatives_find(const genotype_bits *g, int64_t first, int64_t step, related_pair **out,
+                      int64_t *n)
+{
+    related_pair *pairs = NULL;
+    int64_t count = 0, room = 0;
+    *out = NULL;
+    *n = 0;
+    for (int64_t a = first; a < g->n_people; a += step) {
+        for (int64_t b = a + 1; b < g->n_people; b++) {
+            int64_t hets;
+            double kinship = relatives_kinship(g, a, b, &hets);
+            if (!relatives_related(kinship, hets))
+                continue;
+            if (count == room) {
+                room = room ? 2 * room : 16;
+                related_pair *more = realloc(pairs, (size_t)room * sizeof *pairs);
+                if (!more) {
+                    free(pairs);
+                    return fail(STATUS_MEMORY,
+                                "relatives: no memory for %lld related pairs; "
+                                "use a machine with more memory",
+                                (long long)room);
+                }
+                pairs = more;
+            }
+            pairs[count++] = (related_pair){(int32_t)a, (int32_t)b, kinship};
+        }
+    }
+    *out = pairs;
+    *n = count;
+    return STATUS_OK;
+}
+
+bool relatives_autosome(const char *chromosome_name)
+{
+    const char *name =
+        strncasecmp(chromosome_name, "chr", 3) == 0 ? chromosome_name + 3 : chromosome_name;
+    static const char *const others[] = {"X", "Y", "XY", "M", "MT", "23", "24", "25", "26"};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (strcasecmp(name, others[i]) == 0)
+            return false;
+    /* RefSeq accessions of GRCh37/38: NC_000023 is X, NC_000024 is Y, NC_012920 the mitochondrion
+     */
+    return strncasecmp(name, "NC_000023", 9) != 0 && strncasecmp(name, "NC_000024", 9) != 0 &&
+           strncasecmp(name, "NC_012920", 9) != 0;
+}
+
+/* Index of each site among the chosen ones, -1: not looked at. */
+static int64_t choose_sites(const dataset *d, int32_t *chosen)
+{
+    int64_t usable = 0;
+    for (int64_t c = 0; c < d->n_chromosomes; c++) {
+        const chromosome *k = &d->chromosomes[c];
+        bool autosome = relatives_autosome(k->name);
+        for (int64_t s = k->site0; s < k->site0 + k->sites; s++) {
+            bool one_alt = d->sites[s].alts && !(d->sites[s].alts & (d->sites[s].alts - 1));
+            chosen[s] = autosome && one_alt ? 0 : -1;
+            usable += chosen[s] == 0;
+        }
+    }
+    int64_t stride = (usable + RELATIVES_SITES - 1) / RELATIVES_SITES, seen = 0, n = 0;
+    for (int64_t s = 0; s < d->n_sites; s++)
+        if (chosen[s] == 0)
+            chosen[s] = seen++ % stride == 0 ? (int32_t)n++ : -1;
+    return n;
+}
+
+status relatives_of_dataset(const dataset *d, genotype_bits *g)
+{
+    memset(g, 0, sizeof *g);
+    int32_t *chosen = malloc(((size_t)d->n_sites + 1) * sizeof *chosen);
+    if (!chosen)
+        return fail(STATUS_MEMORY, "%s: no memory for a table of sites; use more memory", d->path);
+    int64_t n = choose_sites(d, chosen);
+    status st = genotype_bits_open(g, d->n_people, n);
+    if (st != STATUS_OK)
+        goto done;
+    for (int64_t p = 0; p < d->n_people; p++) {
+        int64_t first = p * d->n_chromosomes, last = first + d->n_chromosomes;
+        for (int64_t e = d->run[first]; e < d->run[last]; e++) {
+            int32_t s = chosen[d->entries[e].site];
+            if (s >= 0)
+                genotype_bit_set(g, d->entries[e].mask == 3 ? g->hom : g->het, p, s);
+        }
+        for (int64_t r = d->missing_run_of[first]; r < d->missing_run_of[last]; r++)
+            for (int64_t s = d->missing[r].first; s < d->missing[r].first + d->missing[r].count;
+                 s++)
+                if (chosen[s] >= 0)
+                    genotype_bit_set(g, g->missing, p, chosen[s]);
+    }
+done:
+    free(chosen);
+    return st;
+}
