@@ -11,7 +11,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define RELATIVES_KINSHIP 0.0884  /* closer than half-way between second and third degree: 2^-3.5  \
+#define RELATIVES_KINSHIP                                                                          \
+    0.0884                        /* closer than half-way between second and third degree: 2^-3.5  \
                                    */
 #define RELATIVES_SITES (1 << 17) /* sites looked at, evenly spaced where the set has more */
 
