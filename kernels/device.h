@@ -21,7 +21,8 @@ typedef struct device {
 } device;
 
 /* Opens a device; threads 0: all cores this process may use. Sets the thread count of the product library
- * and checks one product against a plain loop: on some processors older libraries compute wrong results. */
+ * and checks one product against a plain loop: on some processors older libraries compute wrong results.
+ * Cost queries (kernels/ops.h) answer for the device opened last: they read OpenMP's thread count. */
 status device_open(device_kind kind, int threads, device **out);
 void device_close(device **dev);
 

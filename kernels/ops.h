@@ -191,7 +191,7 @@ typedef struct {
 typedef struct {
     double sum;    /* nats */
     int64_t count; /* tokens with a target */
-} loss_sum;
+} loss_sum; /* written by an operation, not added to */
 status head_forward(device *dev, const head_args *a, const float *residual, float *hidden, float *logits,
                     float *token_loss, loss_sum *loss, arena *ws);
 /* Loss and the gradient of its SUM in one pass: dresidual written; dln_w, dln_b, dE added. */

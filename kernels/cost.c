@@ -1,0 +1,104 @@
+/* What the tile operations cost, before anything runs. FLOPs count products only; bytes count every
+ * tensor that must move once. (The costs of filter and conv stand with those operations.) */
+#include "kernels/cpu/cpu.h"
+
+#include <omp.h>
+
+#define F32 ((int64_t)sizeof(float))
+
+/* The device's threads: device_open sets OpenMP's. */
+static int threads_now(void)
+{
+    return omp_get_max_threads();
+}
+
+op_cost embed_cost(const embed_args *a)
+{
+    const int64_t n = a->s.B * a->s.Lp, residual = n * a->d * F32;
+    int64_t k = 0;
+    for (int l = 0; l < a->n_levels; l++)
+        k += a->level[l].k;
+    const int64_t read = n + n * (k + a->n_levels) * F32 + (a->added ? residual : 0);
+    return (op_cost){
+        .kept = 0,
+        .workspace = (int64_t)embed_workspace_cpu(a, threads_now()),
+        .flops_forward = 2 * n * k * a->d,
+        .flops_backward =
+            2 * n * (2 * k + a->V) * a->d, /* dA, dBm, and dE as a product with one-hot columns */
+        .bytes_forward = read + residual,
+        .bytes_backward = read + residual + n * k * F32,
+    };
+}
+
+op_cost mixin_cost(const mixin_args *a, keep_level keep)
+{
+    const int64_t n = a->s.B * a->s.Lp, column = n * F32, d = a->d, N = a->order;
+    const int64_t product = 2 * n * (N + 1) * d * d;
+    const bool kept = keep != KEEP_INPUT;
+    const int64_t u = (N + 1) * d * column, out = N * d * column; /* gates and g */
+    return (op_cost){
+        .kept = kept ? u : 0,
+        .workspace = (int64_t)mixin_workspace_cpu(a, kept, threads_now()),
+        .flops_forward = product,
+        .flops_backward = (kept ? 2 : 3) * product,
+        .bytes_forward = d * column + out + (kept ? u : 0),
+        .bytes_backward = 3 * d * column + out + (kept ? u : 0),
+    };
+}
+
+op_cost mixout_cost(const mixout_args *a)
+{
+    const int64_t n = a->s.B * a->s.Lp, tensor = n * a->d * F32;
+    return (op_cost){
+        .kept = 0,
+        .workspace = (int64_t)mixout_workspace_cpu(a, threads_now()),
+        .flops_forward = 2 * n * a->d * a->d,
+        .flops_backward = 4 * n * a->d * a->d,
+        .bytes_forward = 4 * tensor,
+        .bytes_backward = 5 * tensor,
+    };
+}
+
+op_cost mlp_cost(const mlp_args *a, keep_level keep)
+{
+    const int64_t n = a->s.B * a->s.Lp, tensor = n * a->d * F32;
+    const int64_t product = 2 * n * a->d * a->inner;
+    const bool kept = keep == KEEP_ALL;
+    const int64_t h = kept ? n * a->inner * F32 : 0;
+    return (op_cost){
+        .kept = h,
+        .workspace = (int64_t)mlp_workspace_cpu(a, kept, threads_now()),
+        .flops_forward = 2 * product,
+        .flops_backward = (kept ? 4 : 5) * product,
+        .bytes_forward = 2 * tensor + h,
+        .bytes_backward = 3 * tensor + h,
+    };
+}
+
+op_cost head_cost(const head_args *a)
+{
+    const int64_t n = a->s.B * a->s.Lp, tensor = n * a->d * F32;
+    return (op_cost){
+        .kept = 0,
+        .workspace = (int64_t)head_workspace_cpu(a, threads_now()),
+        .flops_forward = 2 * n * a->d * a->V,
+        .flops_backward = 6 * n * a->d * a->V,
+        .bytes_forward = tensor + n,
+        .bytes_backward = 2 * tensor + n,
+    };
+}
+
+op_cost classify_cost(const classify_args *a)
+{
+    const int64_t tensor = a->s.B * a->s.Lp * a->d * F32;
+    const int64_t hidden = a->H > 0 ? a->H : a->d;
+    const int64_t product = 2 * a->s.B * ((a->H > 0 ? a->d * a->H : 0) + hidden * a->classes);
+    return (op_cost){
+        .kept = 0,
+        .workspace = (int64_t)classify_workspace_cpu(a, threads_now()),
+        .flops_forward = product,
+        .flops_backward = 3 * product,
+        .bytes_forward = a->last ? a->s.B * a->d * F32 : tensor,
+        .bytes_backward = 2 * tensor,
+    };
+}

@@ -1,0 +1,66 @@
+/* The CPU's side of the table of operations: every operation of kernels/ops.h under its name with
+ * `_cpu` behind it, and what their workspace takes. Formulas, shapes and sources stand in
+ * kernels/ops.h. */
+#ifndef CROCUTA_KERNELS_CPU_CPU_H
+#define CROCUTA_KERNELS_CPU_CPU_H
+
+#include "kernels/ops.h"
+
+status embed_forward_cpu(device *dev, const embed_args *a, float *residual, arena *ws);
+status embed_backward_cpu(device *dev, const embed_args *a, const float *dresidual, float *dE,
+                          float *const *dA, float *const *dBm, arena *ws);
+status mixin_forward_cpu(device *dev, const mixin_args *a, const float *residual, float *u,
+                         float *gates, float *g, arena *ws);
+status mixin_regate_cpu(device *dev, const mixin_args *a, const float *u, float *gates, float *g,
+                        arena *ws);
+status mixin_backward_cpu(device *dev, const mixin_args *a, const float *residual, const float *u,
+                          const float *dgates, const float *dg, float *dresidual, float *dhalo,
+                          const mixin_grads *grads, arena *ws);
+status filter_forward_cpu(device *dev, const filter_args *a, float *k, int64_t k_stride, arena *ws);
+status filter_backward_cpu(device *dev, const filter_args *a, const float *dk, int64_t k_stride,
+                           const filter_grads *grads, arena *ws);
+status conv_forward_cpu(device *dev, const conv_args *a, const float *k, const float *D,
+                        const float *g, const float *gate, float *y, arena *ws);
+status conv_backward_cpu(device *dev, const conv_args *a, const float *k, const float *D,
+                         const float *g, const float *gate, const float *dy, float *dg,
+                         float *dgate, float *dk, float *dD, arena *ws);
+status mixout_forward_cpu(device *dev, const mixout_args *a, const float *gate, const float *y,
+                          const float *residual, float *out, arena *ws);
+status mixout_backward_cpu(device *dev, const mixout_args *a, const float *gate, const float *y,
+                           const float *dout, float *dgate, float *dy, float *dW, float *db,
+                           arena *ws);
+status mlp_forward_cpu(device *dev, const mlp_args *a, const float *x, float *h, float *out,
+                       arena *ws);
+status mlp_backward_cpu(device *dev, const mlp_args *a, const float *x, const float *h,
+                        float *dresidual, const mlp_grads *grads, arena *ws);
+status head_forward_cpu(device *dev, const head_args *a, const float *residual, float *hidden,
+                        float *logits, float *token_loss, loss_sum *loss, arena *ws);
+status head_backward_cpu(device *dev, const head_args *a, const float *residual, loss_sum *loss,
+                         float *dresidual, float *dln_w, float *dln_b, float *dE, arena *ws);
+status classify_forward_cpu(device *dev, const classify_args *a, const float *residual,
+                            float *pooled, float *logits, loss_sum *loss, arena *ws);
+status classify_backward_cpu(device *dev, const classify_args *a, const float *residual,
+                             loss_sum *loss, float *dresidual, const classify_grads *grads,
+                             arena *ws);
+status norm_squares_cpu(device *dev, const float *x, int64_t n, double *sum, arena *ws);
+status adamw_update_cpu(device *dev, const adamw_args *a, int64_t n, float *p, const float *g,
+                        float *m, float *v);
+status rows_reduce_cpu(device *dev, int64_t n, int64_t k, const int32_t *slot, const float *grad,
+                       int32_t *unique, float *sum, int64_t *count, arena *ws);
+status rows_adam_cpu(device *dev, const rows_adam_args *a, int64_t count, int64_t k,
+                     const int32_t *unique, const float *sum, float *p, float *m, float *v,
+                     int64_t *last);
+status rows_catch_up_cpu(device *dev, const rows_adam_args *a, int64_t count, int64_t k,
+                         const int32_t *unique, const float *p, const float *m, const float *v,
+                         const int64_t *last, float *out);
+
+/* Bytes of workspace that an operation takes with `threads` threads, the larger of forward and
+ * backward. `kept`: the tensor that KEEP_SELECTED (mixin) or KEEP_ALL (mlp) keeps is there. */
+size_t embed_workspace_cpu(const embed_args *a, int threads);
+size_t mixin_workspace_cpu(const mixin_args *a, bool kept, int threads);
+size_t mixout_workspace_cpu(const mixout_args *a, int threads);
+size_t mlp_workspace_cpu(const mlp_args *a, bool kept, int threads);
+size_t head_workspace_cpu(const head_args *a, int threads);
+size_t classify_workspace_cpu(const classify_args *a, int threads);
+
+#endif
