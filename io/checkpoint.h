@@ -1,6 +1,7 @@
-/* A checkpoint file: one HDF5 file of whole tensors by name (never of ranks or arenas), with a manifest beside it
- * that says what is in it. Written under a temporary name, synced, renamed; read with every checksum held against
- * the manifest. What belongs in one is decided above (runtime/train). docs/formats.md has the layout. */
+/* A checkpoint file: one HDF5 file of whole tensors by name (never of ranks or arenas), with a
+ * manifest beside it that says what is in it. Written under a temporary name, synced, renamed; read
+ * with every checksum held against the manifest. What belongs in one is decided above
+ * (runtime/train). docs/formats.md has the layout. */
 #ifndef CROCUTA_IO_CHECKPOINT_H
 #define CROCUTA_IO_CHECKPOINT_H
 
@@ -20,19 +21,22 @@ typedef struct {
 } checkpoint_tensor;
 
 typedef struct {
-    int64_t step;         /* steps done */
+    int64_t step; /* steps done */
     int64_t stage;
-    int ranks;            /* workers that wrote it */
-    const char *config;   /* effective configuration, YAML */
-    const char *state;    /* JSON object of the trainer: best loss, counters, classes, labels, data identity */
+    int ranks;          /* workers that wrote it */
+    const char *config; /* effective configuration, YAML */
+    const char *
+        state; /* JSON object of the trainer: best loss, counters, classes, labels, data identity */
 } checkpoint_header;
 
-/* Writes DIR/step-NNNNNNN.h5 and .json; called by one rank. STATUS_RESOURCE where the disk is full or refuses: the
- * older files are untouched. */
-status checkpoint_write(const char *dir, const checkpoint_header *h, const checkpoint_tensor *tensors, int64_t n);
+/* Writes DIR/step-NNNNNNN.h5 and .json; called by one rank. STATUS_RESOURCE where the disk is full
+ * or refuses: the older files are untouched. */
+status checkpoint_write(const char *dir, const checkpoint_header *h,
+                        const checkpoint_tensor *tensors, int64_t n);
 
 typedef struct checkpoint checkpoint;
-/* Opens and verifies one file (its manifest beside it is required). Any fault is one message and STATUS_DATA. */
+/* Opens and verifies one file (its manifest beside it is required). Any fault is one message and
+ * STATUS_DATA. */
 status checkpoint_open(const char *file, checkpoint **out);
 void checkpoint_close(checkpoint **c);
 const checkpoint_header *checkpoint_head(const checkpoint *c);
@@ -41,9 +45,19 @@ status checkpoint_read(checkpoint *c, const char *name, void *to, int64_t count)
 
 /* DIR/latest and DIR/best: a one-line text file that names a step file, replaced by rename. */
 status checkpoint_point(const char *dir, const char *which, int64_t step);
-/* The newest sound checkpoint of a directory: `latest` first, then by step downwards, with a warning for each that is
- * passed over. *out NULL and STATUS_OK where there is none at all. */
+/* The newest sound checkpoint of a directory: `latest` first, then by step downwards, with a
+ * warning for each that is passed over. *out NULL and STATUS_OK where there is none at all. */
 status checkpoint_newest(const char *dir, checkpoint **out);
 status checkpoint_named(const char *dir, const char *which, checkpoint **out);
+
+/* Steps of the committed checkpoints of a directory, descending (caller frees *steps). */
+status checkpoint_list(const char *dir, int64_t **steps, int64_t *n);
+
+/* Removes all but the newest `keep` (two at least), `latest` and `best`; *removed counts. Manifests
+ * go first, so that a half-removed checkpoint is never taken for a whole one. */
+status checkpoint_prune(const char *dir, int64_t keep, int64_t *removed);
+
+/* DIR/step-NNNNNNN.h5 */
+void checkpoint_path(const char *dir, int64_t step, char path[1024]);
 
 #endif

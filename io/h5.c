@@ -7,6 +7,10 @@
 
 void h5_quiet(void)
 {
+    /* A file whose last flush failed (disk full) stays open in the library, whose exit handler then
+     * crashes on it; we close what we open, so the handler has nothing to do. It counts only before
+     * the library's first use. */
+    H5dont_atexit();
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
 }
 
