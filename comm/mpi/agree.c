@@ -1,0 +1,43 @@
+/* Agreement on a failure: one rank's trouble becomes everybody's status, with its message, so that
+ * one line is printed and every rank ends with one code. */
+#include "comm/mpi/group.h"
+
+#include <string.h>
+
+/* The failure that belongs to `st`: a status that was returned without a record still has a
+ * message. */
+static failure failure_of(status st)
+{
+    failure f = *failure_last();
+    if (f.code != st || f.text[0] == '\0') {
+        fail(st, "crocuta: stopped with status %d; run it again with one rank to see where",
+             (int)st);
+        f = *failure_last();
+    }
+    return f;
+}
+
+status comm_agree(comm *c, status st)
+{
+    int lowest = st == STATUS_OK ? c->size : c->rank;
+    if (c->size > 1)
+        TRY_MPI(MPI_Allreduce(MPI_IN_PLACE, &lowest, 1, MPI_INT, MPI_MIN, c->handle));
+    if (lowest == c->size)
+        return STATUS_OK;
+
+    failure f = {0};
+    if (lowest == c->rank)
+        f = failure_of(st);
+    if (c->size > 1) {
+        int code = f.code;
+        TRY_MPI(MPI_Bcast(&code, 1, MPI_INT, lowest, c->handle));
+        TRY_MPI(MPI_Bcast(f.text, sizeof f.text, MPI_CHAR, lowest, c->handle));
+        if (lowest != c->rank) {
+            f.code = (status)code;
+            f.source = __FILE__; /* the failing rank's pointer means nothing here */
+            f.source_line = __LINE__;
+        }
+    }
+    f.agreed = true;
+    return failure_set(&f);
+}
