@@ -1,5 +1,5 @@
-/* The command line: a table of commands, and for each a table of its options. Parsing, --help and the messages of
- * a wrong call come from those tables. */
+/* The command line: a table of commands, and for each a table of its options. Parsing, --help and
+ * the messages of a wrong call come from those tables. */
 #ifndef CROCUTA_LAUNCH_CLI_H
 #define CROCUTA_LAUNCH_CLI_H
 
@@ -11,7 +11,8 @@
 
 typedef enum { OPTION_FLAG, OPTION_TEXT, OPTION_INTEGER, OPTION_REAL } option_kind;
 
-/* One option. `to` is a bool *, const char **, int64_t * or double *; its value before parsing is the default. */
+/* One option. `to` is a bool *, const char **, int64_t * or double *; its value before parsing is
+ * the default. */
 typedef struct {
     const char *name; /* long name without dashes; a table ends with NULL */
     char letter;      /* short form, 0 for none */
@@ -34,17 +35,25 @@ typedef struct {
     comm *world;
     int argc; /* of the command: argv[0] is its name */
     char **argv;
+    const char **args; /* room for cli_parse's positional arguments */
 } cli;
 
-/* Parses argv against `own` and the common options. Positional arguments (in order, options may stand between them)
- * are left in args[0 .. *n_args); "key=value" arguments too. Prints help and sets *done for -h/--help: the command
- * then returns STATUS_OK at once. `usage` is the line after the command's name, `about` a few lines of text with an
- * example. Applies -q. Wrong calls are STATUS_USAGE. */
-status cli_parse(const cli *c, const char *usage, const char *about, const option *own, cli_common *common,
-                 const char ***args, int *n_args, bool *done);
+/* Parses argv against `own` and the common options. Positional arguments (in order, options may
+ * stand between them) are left in args[0 .. *n_args); "key=value" arguments too. Prints help and
+ * sets *done for -h/--help: the command then returns STATUS_OK at once. `usage` is the line after
+ * the command's name, `about` a few lines of text with an example. Options of `own` come before
+ * common ones of the same name. Applies -q. Wrong calls are STATUS_USAGE. */
+status cli_parse(const cli *c, const char *usage, const char *about, const option *own,
+                 cli_common *common, const char ***args, int *n_args, bool *done);
 
 /* Threads of this rank: --threads, or the node's cores divided by its ranks. */
 int cli_threads(const cli *c, const cli_common *common);
+
+/* The same for `ranks` of this node that compute (a dedicated coordinator needs no core). */
+int cli_threads_among(const cli_common *common, int ranks);
+
+/* The command as it was typed, quoted for a shell, for command.txt and the like. Cut at `size`. */
+void cli_command_line(const cli *c, char *text, size_t size);
 
 /* Refuses an existing output without --force; on every rank alike. */
 status cli_output_free(const cli *c, const cli_common *common, const char *path);

@@ -301,6 +301,45 @@ static void agreement(void **state)
     assert_null(strstr(failure_last()->text, "old"));
 }
 
+/* The end of a program: one rank's failure reaches all; one that is alone with it does not wait for
+ * ever, and the others' collective goes on undisturbed. */
+static void conclusion(void **state)
+{
+    (void)state;
+    bool together;
+    assert_int_equal(comm_conclude(world, STATUS_OK, 1, &together), STATUS_OK);
+    assert_true(together);
+    const int last = world->size - 1;
+    status st = STATUS_OK;
+    if (world->rank == last)
+        st = fail_at(__FILE__, __LINE__, STATUS_RESOURCE, "disk: full; make room");
+    assert_int_equal(comm_conclude(world, st, 5, &together), STATUS_RESOURCE);
+    assert_true(together);
+    assert_string_equal(failure_last()->text, "disk: full; make room");
+    assert_true(failure_last()->agreed);
+    if (world->size == 1)
+        return;
+    /* A group of its own: what is left under way in it is left for good. */
+    comm *own;
+    assert_int_equal(comm_split(world, 0, world->rank, &own), STATUS_OK);
+    if (own->rank == last) {
+        st = fail_at(__FILE__, __LINE__, STATUS_DATA, "x: torn; mend it");
+        assert_int_equal(comm_conclude(own, st, 0.3, &together), STATUS_DATA);
+        assert_false(together);
+        assert_false(failure_last()->agreed);
+    }
+    assert_int_equal(comm_barrier(own), STATUS_OK);
+    if (own->rank != last) /* meets the one that was given up: nothing is left open */
+        assert_int_equal(comm_conclude(own, STATUS_OK, 0.3, &together), STATUS_DATA);
+    else
+        assert_int_equal(MPI_Bcast(&(int){STATUS_DATA}, 1, MPI_INT, last, own->mail), MPI_SUCCESS);
+    char text[FAILURE_TEXT] = "x: torn; mend it";
+    if (own->rank == last)
+        assert_int_equal(MPI_Bcast(text, sizeof text, MPI_CHAR, last, own->mail), MPI_SUCCESS);
+    assert_int_equal(comm_barrier(own), STATUS_OK);
+    comm_free(&own);
+}
+
 static void splits(void **state)
 {
     (void)state;
@@ -413,21 +452,14 @@ int main(int argc, char **argv)
         return 1;
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sums),
-        cmocka_unit_test(maxima),
-        cmocka_unit_test(same_bits),
-        cmocka_unit_test(broadcasts),
-        cmocka_unit_test(gathers),
-        cmocka_unit_test(allgathers),
-        cmocka_unit_test(alltoalls),
-        cmocka_unit_test(buckets),
-        cmocka_unit_test(deadline),
-        cmocka_unit_test(agreement),
-        cmocka_unit_test(splits),
-        cmocka_unit_test(messages),
-        cmocka_unit_test(message_too_long),
-        cmocka_unit_test(mpi_errors),
-        cmocka_unit_test(message_unread),
+        cmocka_unit_test(sums),       cmocka_unit_test(maxima),
+        cmocka_unit_test(same_bits),  cmocka_unit_test(broadcasts),
+        cmocka_unit_test(gathers),    cmocka_unit_test(allgathers),
+        cmocka_unit_test(alltoalls),  cmocka_unit_test(buckets),
+        cmocka_unit_test(deadline),   cmocka_unit_test(agreement),
+        cmocka_unit_test(conclusion), cmocka_unit_test(splits),
+        cmocka_unit_test(messages),   cmocka_unit_test(message_too_long),
+        cmocka_unit_test(mpi_errors), cmocka_unit_test(message_unread),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     comm_end(&world);

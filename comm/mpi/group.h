@@ -35,6 +35,7 @@ struct comm {
     int rank, size, local_rank, local_size;
     int64_t chunk;    /* elements a call */
     double timeout_s; /* 0: none */
+    int conclusion;   /* comm_conclude's: outlives a call that gave up */
     char host[256];
     letter *sent, *spare_letters;
     comm_request *spare_requests;
@@ -61,6 +62,10 @@ status mpi_failed(const char *source, int line, const char *call, int error);
             goto label;                                                                            \
         }                                                                                          \
     } while (0)
+
+/* Between two looks at something that has not come in waited_s: busy for a moment (most waits are
+ * short), then politely, because the cores belong to whoever computes. */
+void comm_pause(double waited_s);
 
 /* Lets go of everything that comm_post left behind. */
 void letters_end(comm *c);

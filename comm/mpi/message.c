@@ -66,8 +66,7 @@ failed:
     return st;
 }
 
-/* Busy for a moment (most waits are short), then politely: the cores belong to whoever computes. */
-static void pause_after(double waited_s)
+void comm_pause(double waited_s)
 {
     if (waited_s < 0.001) {
         sched_yield();
@@ -107,7 +106,7 @@ status comm_wait(comm *c, comm_request **requests, int n, const char *phase)
                         "whether one of "
                         "them died, or raise comm.timeout_s",
                         c->rank, c->host, phase, waited_s);
-        pause_after(waited_s);
+        comm_pause(waited_s);
     }
     for (int i = 0; i < n; i++) {
         if (requests[i])
@@ -211,7 +210,7 @@ void letters_end(comm *c)
         if (letters_reap(c) != STATUS_OK)
             break;
         if (c->sent)
-            pause_after(clock_monotonic_s() - start_s);
+            comm_pause(clock_monotonic_s() - start_s);
     }
     for (letter *l = c->sent; l;
          l = l->next) { /* nobody reads it: MPI_Finalize must not wait for it */
