@@ -14,16 +14,22 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-double quantile(double *x, int64_t n, double q)
+double quantile_sorted(const double *x, int64_t n, double q)
 {
     if (n <= 0)
         return NAN;
-    qsort(x, (size_t)n, sizeof *x, ascending);
     const double at = q * (double)(n - 1);
     const int64_t below = (int64_t)at;
     if (below >= n - 1)
         return x[n - 1];
     return x[below] + (at - (double)below) * (x[below + 1] - x[below]);
+}
+
+double quantile(double *x, int64_t n, double q)
+{
+    if (n > 0)
+        qsort(x, (size_t)n, sizeof *x, ascending);
+    return quantile_sorted(x, n, q);
 }
 
 status bootstrap_ratio(const double *top, const double *bottom, int64_t groups, int64_t rounds,
@@ -57,7 +63,7 @@ status bootstrap_ratio(const double *top, const double *bottom, int64_t groups, 
         value[r] = above / below;
     }
     out->low = quantile(value, rounds, 0.025);
-    out->high = quantile(value, rounds, 0.975);
+    out->high = quantile_sorted(value, rounds, 0.975);
 
 done:
     free(kept);

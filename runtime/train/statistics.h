@@ -27,6 +27,8 @@ status bootstrap_ratio(const double *top, const double *bottom, int64_t groups, 
 
 /* The q-quantile of n numbers, linear between order statistics; sorts x. NaN for n = 0. */
 double quantile(double *x, int64_t n, double q);
+/* The same for numbers that are ascending already. */
+double quantile_sorted(const double *x, int64_t n, double q);
 
 /* Row-wise: scores to normalised log-probabilities, in place. logp (n, classes). */
 void log_softmax(double *logp, int64_t n, int classes);
