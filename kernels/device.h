@@ -1,5 +1,5 @@
-/* Where arithmetic runs: a device holds the table of operations of one backend and what that backend needs
- * (threads here, streams and library handles on a GPU). */
+/* Where arithmetic runs: a device holds the table of operations of one backend and what that
+ * backend needs (threads here, streams and library handles on a GPU). */
 #ifndef CROCUTA_KERNELS_DEVICE_H
 #define CROCUTA_KERNELS_DEVICE_H
 
@@ -13,21 +13,42 @@ typedef enum { DEVICE_CPU, DEVICE_CUDA } device_kind;
 
 typedef struct ops_table ops_table;
 
+/* Operations by name, for the time that each takes. */
+typedef enum {
+    OP_EMBED,
+    OP_MIXIN,
+    OP_FILTER,
+    OP_CONV,
+    OP_MIXOUT,
+    OP_MLP,
+    OP_HEAD,
+    OP_CLASSIFY,
+    OP_OPTIMIZER,
+    OP_ROWS,
+    OP_KINDS,
+} op_kind;
+
 typedef struct device {
     device_kind kind;
     const ops_table *ops;
     int threads; /* CPU threads of this rank */
     void *state; /* the backend's own */
+    double
+        op_seconds[OP_KINDS]; /* wall time spent in each operation, forward and backward, so far */
 } device;
 
-/* Opens a device; threads 0: all cores this process may use. Sets the thread count of the product library
- * and checks one product against a plain loop: on some processors older libraries compute wrong results.
- * Cost queries (kernels/ops.h) answer for the device opened last: they read OpenMP's thread count. */
+/* "embed", "mixin", ... */
+const char *op_name(op_kind kind);
+
+/* Opens a device; threads 0: all cores this process may use. Sets the thread count of the product
+ * library and checks one product against a plain loop: on some processors older libraries compute
+ * wrong results. Cost queries (kernels/ops.h) answer for the device opened last: they read OpenMP's
+ * thread count. */
 status device_open(device_kind kind, int threads, device **out);
 void device_close(device **dev);
 
-/* Measured in this process, for the floor that `bench` divides by: products (FLOP/s, best of the model's
- * shapes at this width) and copy bandwidth (bytes read + written, per second). */
+/* Measured in this process, for the floor that `bench` divides by: products (FLOP/s, best of the
+ * model's shapes at this width) and copy bandwidth (bytes read + written, per second). */
 status device_measure(device *dev, int64_t d, double *gemm_flops_per_s, double *copy_bytes_per_s);
 
 #endif

@@ -1,135 +1,155 @@
 /* The public operations: each goes to the table of its device. What they compute is declared in
  * kernels/ops.h. */
 #include "kernels/ops.h"
+#include "runtime/core/log.h"
+
+/* Runs an operation and adds its wall time to the device's account: two clock reads beside work of
+ * microseconds at least. */
+#define TIMED(kind, call)                                                                          \
+    do {                                                                                           \
+        double begun_ = clock_monotonic_s();                                                       \
+        status timed_ = (call);                                                                    \
+        dev->op_seconds[kind] += clock_monotonic_s() - begun_;                                     \
+        return timed_;                                                                             \
+    } while (0)
+
+const char *op_name(op_kind kind)
+{
+    static const char *const NAME[OP_KINDS] = {"embed", "mixin", "filter",   "conv",      "mixout",
+                                               "mlp",   "head",  "classify", "optimizer", "rows"};
+    return NAME[kind];
+}
 
 status embed_forward(device *dev, const embed_args *a, float *residual, arena *ws)
 {
-    return dev->ops->embed_forward(dev, a, residual, ws);
+    TIMED(OP_EMBED, dev->ops->embed_forward(dev, a, residual, ws));
 }
 
 status embed_backward(device *dev, const embed_args *a, const float *dresidual, float *dE,
                       float *const *dA, float *const *dBm, arena *ws)
 {
-    return dev->ops->embed_backward(dev, a, dresidual, dE, dA, dBm, ws);
+    TIMED(OP_EMBED, dev->ops->embed_backward(dev, a, dresidual, dE, dA, dBm, ws));
 }
 
 status mixin_forward(device *dev, const mixin_args *a, const float *residual, float *u,
                      float *gates, float *g, arena *ws)
 {
-    return dev->ops->mixin_forward(dev, a, residual, u, gates, g, ws);
+    TIMED(OP_MIXIN, dev->ops->mixin_forward(dev, a, residual, u, gates, g, ws));
 }
 
 status mixin_regate(device *dev, const mixin_args *a, const float *u, float *gates, float *g,
                     arena *ws)
 {
-    return dev->ops->mixin_regate(dev, a, u, gates, g, ws);
+    TIMED(OP_MIXIN, dev->ops->mixin_regate(dev, a, u, gates, g, ws));
 }
 
 status mixin_backward(device *dev, const mixin_args *a, const float *residual, const float *u,
                       const float *dgates, const float *dg, float *dresidual, float *dhalo,
                       const mixin_grads *grads, arena *ws)
 {
-    return dev->ops->mixin_backward(dev, a, residual, u, dgates, dg, dresidual, dhalo, grads, ws);
+    TIMED(OP_MIXIN,
+          dev->ops->mixin_backward(dev, a, residual, u, dgates, dg, dresidual, dhalo, grads, ws));
 }
 
 status filter_forward(device *dev, const filter_args *a, float *k, int64_t k_stride, arena *ws)
 {
-    return dev->ops->filter_forward(dev, a, k, k_stride, ws);
+    TIMED(OP_FILTER, dev->ops->filter_forward(dev, a, k, k_stride, ws));
 }
 
 status filter_backward(device *dev, const filter_args *a, const float *dk, int64_t k_stride,
                        const filter_grads *grads, arena *ws)
 {
-    return dev->ops->filter_backward(dev, a, dk, k_stride, grads, ws);
+    TIMED(OP_FILTER, dev->ops->filter_backward(dev, a, dk, k_stride, grads, ws));
 }
 
 status conv_forward(device *dev, const conv_args *a, const float *k, const float *D, const float *g,
                     const float *gate, float *y, arena *ws)
 {
-    return dev->ops->conv_forward(dev, a, k, D, g, gate, y, ws);
+    TIMED(OP_CONV, dev->ops->conv_forward(dev, a, k, D, g, gate, y, ws));
 }
 
 status conv_backward(device *dev, const conv_args *a, const float *k, const float *D,
                      const float *g, const float *gate, const float *dy, float *dg, float *dgate,
                      float *dk, float *dD, arena *ws)
 {
-    return dev->ops->conv_backward(dev, a, k, D, g, gate, dy, dg, dgate, dk, dD, ws);
+    TIMED(OP_CONV, dev->ops->conv_backward(dev, a, k, D, g, gate, dy, dg, dgate, dk, dD, ws));
 }
 
 status mixout_forward(device *dev, const mixout_args *a, const float *gate, const float *y,
                       const float *residual, float *out, arena *ws)
 {
-    return dev->ops->mixout_forward(dev, a, gate, y, residual, out, ws);
+    TIMED(OP_MIXOUT, dev->ops->mixout_forward(dev, a, gate, y, residual, out, ws));
 }
 
 status mixout_backward(device *dev, const mixout_args *a, const float *gate, const float *y,
                        const float *dout, float *dgate, float *dy, float *dW, float *db, arena *ws)
 {
-    return dev->ops->mixout_backward(dev, a, gate, y, dout, dgate, dy, dW, db, ws);
+    TIMED(OP_MIXOUT, dev->ops->mixout_backward(dev, a, gate, y, dout, dgate, dy, dW, db, ws));
 }
 
 status mlp_forward(device *dev, const mlp_args *a, const float *x, float *h, float *out, arena *ws)
 {
-    return dev->ops->mlp_forward(dev, a, x, h, out, ws);
+    TIMED(OP_MLP, dev->ops->mlp_forward(dev, a, x, h, out, ws));
 }
 
 status mlp_backward(device *dev, const mlp_args *a, const float *x, const float *h,
                     float *dresidual, const mlp_grads *grads, arena *ws)
 {
-    return dev->ops->mlp_backward(dev, a, x, h, dresidual, grads, ws);
+    TIMED(OP_MLP, dev->ops->mlp_backward(dev, a, x, h, dresidual, grads, ws));
 }
 
 status head_forward(device *dev, const head_args *a, const float *residual, float *hidden,
                     float *logits, float *token_loss, loss_sum *loss, arena *ws)
 {
-    return dev->ops->head_forward(dev, a, residual, hidden, logits, token_loss, loss, ws);
+    TIMED(OP_HEAD, dev->ops->head_forward(dev, a, residual, hidden, logits, token_loss, loss, ws));
 }
 
 status head_backward(device *dev, const head_args *a, const float *residual, loss_sum *loss,
                      float *dresidual, float *dln_w, float *dln_b, float *dE, arena *ws)
 {
-    return dev->ops->head_backward(dev, a, residual, loss, dresidual, dln_w, dln_b, dE, ws);
+    TIMED(OP_HEAD,
+          dev->ops->head_backward(dev, a, residual, loss, dresidual, dln_w, dln_b, dE, ws));
 }
 
 status classify_forward(device *dev, const classify_args *a, const float *residual, float *pooled,
                         float *logits, loss_sum *loss, arena *ws)
 {
-    return dev->ops->classify_forward(dev, a, residual, pooled, logits, loss, ws);
+    TIMED(OP_CLASSIFY, dev->ops->classify_forward(dev, a, residual, pooled, logits, loss, ws));
 }
 
 status classify_backward(device *dev, const classify_args *a, const float *residual, loss_sum *loss,
                          float *dresidual, const classify_grads *grads, arena *ws)
 {
-    return dev->ops->classify_backward(dev, a, residual, loss, dresidual, grads, ws);
+    TIMED(OP_CLASSIFY, dev->ops->classify_backward(dev, a, residual, loss, dresidual, grads, ws));
 }
 
 status norm_squares(device *dev, const float *x, int64_t n, double *sum, arena *ws)
 {
-    return dev->ops->norm_squares(dev, x, n, sum, ws);
+    TIMED(OP_OPTIMIZER, dev->ops->norm_squares(dev, x, n, sum, ws));
 }
 
 status adamw_update(device *dev, const adamw_args *a, int64_t n, float *p, const float *g, float *m,
                     float *v)
 {
-    return dev->ops->adamw_update(dev, a, n, p, g, m, v);
+    TIMED(OP_OPTIMIZER, dev->ops->adamw_update(dev, a, n, p, g, m, v));
 }
 
 status rows_reduce(device *dev, int64_t n, int64_t k, const int32_t *slot, const float *grad,
                    int32_t *unique, float *sum, int64_t *count, arena *ws)
 {
-    return dev->ops->rows_reduce(dev, n, k, slot, grad, unique, sum, count, ws);
+    TIMED(OP_ROWS, dev->ops->rows_reduce(dev, n, k, slot, grad, unique, sum, count, ws));
 }
 
 status rows_adam(device *dev, const rows_adam_args *a, int64_t count, int64_t k,
                  const int32_t *unique, const float *sum, float *p, float *m, float *v,
                  int64_t *last)
 {
-    return dev->ops->rows_adam(dev, a, count, k, unique, sum, p, m, v, last);
+    TIMED(OP_ROWS, dev->ops->rows_adam(dev, a, count, k, unique, sum, p, m, v, last));
 }
 
 status rows_catch_up(device *dev, const rows_adam_args *a, int64_t count, int64_t k,
                      const int32_t *unique, const float *p, const float *m, const float *v,
                      const int64_t *last, float *out)
 {
-    return dev->ops->rows_catch_up(dev, a, count, k, unique, p, m, v, last, out);
+    TIMED(OP_ROWS, dev->ops->rows_catch_up(dev, a, count, k, unique, p, m, v, last, out));
 }

@@ -1,0 +1,182 @@
+/* Times forward, backward and optimizer on random tokens, and measures the machine beside it in the
+ * same run. */
+#include "runtime/train/bench.h"
+#include "model/model.h"
+#include "runtime/core/log.h"
+#include "runtime/core/rng.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#define BENCH_SECONDS 3.0 /* at least, and at least BENCH_ROUNDS */
+#define BENCH_ROUNDS 3
+#define BENCH_ROUNDS_MOST 200
+
+static int64_t resident_peak(void)
+{
+    struct rusage use;
+    getrusage(RUSAGE_SELF, &use);
+    return (int64_t)use.ru_maxrss * 1024;
+}
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y ? 1 : 0;
+}
+
+static double median(double *x, int n)
+{
+    qsort(x, (size_t)n, sizeof *x, ascending);
+    return n % 2 ? x[n / 2] : 0.5 * (x[n / 2 - 1] + x[n / 2]);
+}
+
+typedef struct {
+    model *m;
+    device *dev;
+    batch b;
+    float *moments; /* (2 * floats): first and second */
+    arena room;     /* the norm's partial sums */
+    int64_t step;
+} bench_state;
+
+static status run_forward(bench_state *s)
+{
+    loss_sum loss = {0};
+    return model_forward(s->m, &s->b, &(model_outputs){0}, &loss);
+}
+
+static status run_backward(bench_state *s)
+{
+    loss_sum loss = {0};
+    return model_backward(s->m, &s->b, &loss, NULL, NULL);
+}
+
+/* Norm, clip and AdamW over the whole arena, then gradients back to zero: what training does after
+ * backward. */
+static status run_optimizer(bench_state *s)
+{
+    int64_t n = model_floats(s->m);
+    double squares;
+    float *gradients = model_gradients(s->m);
+    TRY(norm_squares(s->dev, gradients, n, &squares, &s->room));
+    adamw_args a = {.lr = 6e-4,
+                    .b1 = 0.9,
+                    .b2 = 0.999,
+                    .eps = 1e-8,
+                    .decay = 0.1,
+                    .scale = 1.0 / fmax(1.0, sqrt(squares)),
+                    .step = s->step++};
+    TRY(adamw_update(s->dev, &a, n, model_values(s->m), gradients, s->moments, s->moments + n));
+    memset(gradients, 0, (size_t)n * sizeof(float));
+    return STATUS_OK;
+}
+
+static status time_rounds(bench_state *s, bool training, bench_result *r)
+{
+    double forward[BENCH_ROUNDS_MOST], both[BENCH_ROUNDS_MOST], whole[BENCH_ROUNDS_MOST];
+    double begun = clock_monotonic_s();
+    int n = 0;
+    while (n < BENCH_ROUNDS_MOST &&
+           (n < BENCH_ROUNDS || clock_monotonic_s() - begun < BENCH_SECONDS)) {
+        double t0 = clock_monotonic_s();
+        TRY(run_forward(s));
+        double t1 = clock_monotonic_s();
+        forward[n] = t1 - t0;
+        if (training) {
+            memset(s->dev->op_seconds, 0, sizeof s->dev->op_seconds);
+            t1 = clock_monotonic_s();
+            TRY(run_backward(s));
+            double t2 = clock_monotonic_s();
+            TRY(run_optimizer(s));
+            both[n] = t2 - t1;
+            whole[n] = clock_monotonic_s() - t1;
+        }
+        n++;
+    }
+    r->forward_s = median(forward, n);
+    double timed = r->forward_s;
+    if (training) {
+        double together = median(both, n);
+        r->backward_s = fmax(0.0, together - r->forward_s);
+        r->step_s = timed = median(whole, n);
+    }
+    /* The account holds the last round: of a step, or (forward only) of all forward passes. */
+    double total = 0;
+    for (int k = 0; k < OP_KINDS; k++)
+        total += s->dev->op_seconds[k];
+    for (int k = 0; k < OP_KINDS; k++)
+        r->share[k] = s->dev->op_seconds[k] / fmax(total, training ? whole[n - 1] : total);
+    r->floor_s = (double)r->flops / r->gemm_flops_per_s + (double)r->bytes / r->copy_bytes_per_s;
+    r->fraction_of_floor = r->floor_s / timed;
+    return STATUS_OK;
+}
+
+static keep_level keep_of(const config *c)
+{
+    return c->train.recompute == RECOMPUTE_ALL    ? KEEP_INPUT
+           : c->train.recompute == RECOMPUTE_NONE ? KEEP_ALL
+                                                  : KEEP_SELECTED;
+}
+
+status bench_run(const config *c, device *dev, int64_t B, int64_t L, bool training, bench_result *r)
+{
+    memset(r, 0, sizeof *r);
+    r->start_bytes = resident_peak();
+    bench_state s = {.dev = dev, .b = {.s = {B, L, length_padded(L)}, .training = training}};
+    size_t columns = (size_t)(B * s.b.s.Lp);
+    uint8_t *ids = malloc(columns), *targets = malloc(columns);
+    status st;
+    if (!ids || !targets) {
+        st = fail(STATUS_MEMORY, "bench: no memory for %zu tokens; lower --batch or --seq-len",
+                  columns);
+        goto done;
+    }
+    memset(ids, TOKEN_PAD, columns);
+    memset(targets, TARGET_NONE, columns);
+    rng random = rng_at(1, RNG_TEST, 0, 0);
+    for (int64_t b = 0; b < B; b++)
+        for (int64_t t = 0; t < L; t++) {
+            ids[b * s.b.s.Lp + t] = (uint8_t)(TOKEN_A + rng_below(&random, 4));
+            targets[b * s.b.s.Lp + t] = (uint8_t)(TOKEN_A + rng_below(&random, 4));
+        }
+    s.b.ids = ids;
+    s.b.targets = targets;
+    r->tokens = B * L;
+    TRY_GOTO(done, model_open(c, 0, dev, &s.m));
+    TRY_GOTO(done, model_initialise(s.m, 1));
+    model_cost cost;
+    TRY_GOTO(done, model_plan(s.m, s.b.s, keep_of(c), training, &cost));
+    r->flops = cost.flops_forward + (training ? cost.flops_backward : 0);
+    r->bytes = cost.bytes_forward + (training ? cost.bytes_backward : 0);
+    TRY_GOTO(done, model_prepare(s.m, s.b.s, keep_of(c), training));
+    if (training) {
+        s.moments = calloc((size_t)(2 * model_floats(s.m)), sizeof(float));
+        if (!s.moments) {
+            st = fail(STATUS_MEMORY, "bench: no memory for the optimizer; use a smaller preset");
+            goto done;
+        }
+        TRY_GOTO(done, arena_open(&s.room, "workspace", (size_t)(model_floats(s.m) / 64 + 4096)));
+    }
+    TRY_GOTO(done, training ? run_backward(&s)
+                            : run_forward(&s)); /* first touch of every page and plan */
+    if (training)
+        TRY_GOTO(done, run_optimizer(&s));
+    memset(dev->op_seconds, 0, sizeof dev->op_seconds);
+    r->peak_bytes =
+        resident_peak(); /* before the machine is measured, which takes memory of its own */
+    TRY_GOTO(done,
+             device_measure(dev, c->model.d_model, &r->gemm_flops_per_s, &r->copy_bytes_per_s));
+    memset(dev->op_seconds, 0, sizeof dev->op_seconds);
+    st = time_rounds(&s, training, r);
+
+done:
+    arena_close(&s.room);
+    free(s.moments);
+    model_close(&s.m);
+    free(targets);
+    free(ids);
+    return st;
+}
