@@ -1,6 +1,7 @@
 /* The data set: one HDF5 file of people, chromosomes, sites and what each person carries. Logically
- * individual -> chromosome -> (position, allele); physically a few long columns and an index. Readers see
- * decompressed columns in memory, shared by the ranks of a node. docs/formats.md has the file. */
+ * individual -> chromosome -> (position, allele); physically a few long columns and an index.
+ * Readers see decompressed columns in memory, shared by the ranks of a node. docs/formats.md has
+ * the file. */
 #ifndef CROCUTA_IO_DATASET_H
 #define CROCUTA_IO_DATASET_H
 
@@ -24,16 +25,16 @@ typedef struct {
 } individual;
 
 typedef struct {
-    const char *name;    /* as the query spells it */
-    int64_t length;      /* bp, 0: not known */
+    const char *name;     /* as the query spells it */
+    int64_t length;       /* bp, 0: not known */
     int64_t site0, sites; /* range in the site table */
 } chromosome;
 
 /* One entry per non-reference allele and person: what the person carries there. */
 typedef struct {
-    int32_t site;    /* index in the site table: chromosome, position, reference */
-    uint8_t allele;  /* 0..3: A C G T */
-    uint8_t mask;    /* haplotypes that carry it: 1, 2, 3 (both), 0: unphased */
+    int32_t site;   /* index in the site table: chromosome, position, reference */
+    uint8_t allele; /* 0..3: A C G T */
+    uint8_t mask;   /* haplotypes that carry it: 1, 2, 3 (both), 0: unphased */
 } entry;
 
 typedef struct {
@@ -60,17 +61,19 @@ typedef struct dataset {
     const char *const *labels; /* ascending by name */
     const site *sites;         /* by chromosome, then position */
     const entry *entries;      /* by person, chromosome, site, allele */
-    const int64_t *run;        /* (n_people * n_chromosomes + 1): entries of (person, chromosome) begin here */
+    const int64_t
+        *run; /* (n_people * n_chromosomes + 1): entries of (person, chromosome) begin here */
     const missing_run *missing;
     const int64_t *missing_run_of; /* (n_people * n_chromosomes + 1) */
-    const int32_t *block;      /* (n_sites): blocks of sites, cut where max_gap is exceeded; -1 before dataset_block */
+    const int32_t *block; /* (n_sites): blocks of sites, cut where max_gap is exceeded; -1 before
+                             dataset_block */
     int64_t n_blocks;
 
     struct dataset_memory *memory; /* what this rank must free or unmap */
 } dataset;
 
-/* Reads on one rank, shares with all. Messages name the file and say what to do. STATUS_DATA for damage,
- * another program or another version. */
+/* Reads on one rank, shares with all. Messages name the file and say what to do. STATUS_DATA for
+ * damage, another program or another version. */
 status dataset_open(const char *path, comm *c, dataset **out);
 void dataset_close(dataset **d);
 

@@ -1,48 +1,63 @@
-/* Draws: which window of which person a slot of a step trains on. Pure functions of (seed, step, slot,
- * length); microseconds each; no state but an index made once. */
+/* Draws: which window of which person a slot of a step trains on. Pure functions of (seed, step,
+ * slot, length); microseconds each; no state but an index made once, for every length. */
 #ifndef CROCUTA_IO_DRAWS_H
 #define CROCUTA_IO_DRAWS_H
 
 #include "io/dataset.h"
 #include "runtime/core/config.h"
 
-/* The carried sites of a person on one haplotype, or of both together, in order, in pieces that no gap cuts. */
+/* Carried entries are numbered as sequences: `union` by dataset.entries itself; haplotype 1's
+ * entries of the whole set (mask 1 or 3), then haplotype 2's. A piece is a stretch of one person,
+ * chromosome and haplotype that neither a chromosome's end nor a gap cuts; two ALT alleles at one
+ * site are two entries of it. */
 typedef struct {
     int32_t person, chromosome;
-    int32_t hap;       /* 0: union, 1, 2 */
-    int64_t first;     /* index of its first carried entry in sequence[] of the index */
-    int64_t count;     /* carried entries */
+    int32_t hap;          /* 0: union, 1, 2 */
+    int64_t first, count; /* entries of the sequence */
 } piece;
 
 typedef struct {
     int32_t person, chromosome, hap;
-    int64_t first, count; /* range in the index's entry list: draws_entries()[first .. first + count) */
+    int64_t first, count; /* entries of the sequence: draws_entry gives them one by one */
 } window;
 
 typedef struct draws draws;
 
-/* Builds the index of pieces for a mode and a window length (STATUS_DATA where a window is longer than every
- * piece of the training people: both numbers are named). Keeps a pointer to d. Unphased heterozygotes with
- * alleles: haplotype are refused (a person is named) unless data.unphased: drop. dataset_block must have run. */
+/* Builds the index of pieces for a mode and holds data.seq_len against it: STATUS_DATA where a
+ * window is longer than every piece of the training people (both numbers are named; seq_len 0: not
+ * asked). Keeps a pointer to d. Unphased heterozygotes with alleles: haplotype are refused (a
+ * person is named) unless data.unphased: drop. dataset_block must have run. */
 status draws_open(const dataset *d, const config_data *c, uint64_t seed, draws **out);
 void draws_close(draws **x);
 
-/* Entry indices (into dataset.entries) in sequence order, per piece. */
-const int32_t *draws_entries(const draws *x);
+/* Index into dataset.entries of entry i of the sequences. One window: draws_fill is faster. */
+int64_t draws_entry(const draws *x, int64_t i);
 
-/* Training window for a slot of a step: superpopulation -> individual -> chromosome -> start, each uniform; within
- * the slot's virtual shard (slot modulo the number of shards) unless sharding: replicated. People without labels
- * form one class. */
+/* All pieces, by person, chromosome, haplotype, place. */
+int64_t draws_pieces(const draws *x, const piece **list);
+/* The longest piece of anybody in a split, 0: nobody carries anything. */
+int64_t draws_longest(const draws *x, split_kind split);
+
+/* Training window for a slot of a step: superpopulation -> individual -> chromosome -> start, each
+ * uniform over those that leave a window of this length; the starts of all pieces (both haplotypes)
+ * of that person's chromosome are one pool. Within the slot's virtual shard (slot modulo the number
+ * of shards) unless sharding: replicated; a shard in which nobody fits gives way to the next.
+ * People without a superpopulation go by label, without either they form one class. Count 0 where
+ * nobody at all fits. */
 window draws_train(const draws *x, int64_t step, int64_t slot, int64_t length);
 
-/* Validation windows: i = 0 .. n-1, a fixed set for a seed. STATUS: NULL-like window with count 0 where nobody fits. */
+/* Validation windows: i = 0 .. n-1, drawn likewise from the validation people, a fixed set for a
+ * seed. */
 window draws_valid(const draws *x, int64_t i, int64_t length);
 
-/* Consecutive non-overlapping windows of `length` of the people of one split, starting every `stride` entries of a
- * piece from its first: for evaluation. Fills *out (caller frees). */
-status draws_tile(const draws *x, split_kind split, int64_t length, int64_t stride, window **out, int64_t *n);
+/* Consecutive windows of `length` of the people of one split, one every `stride` entries of a piece
+ * from its first: for evaluation (non-overlapping where stride is length). Fills *out (caller
+ * frees; NULL where there are none). */
+status draws_tile(const draws *x, split_kind split, int64_t length, int64_t stride, window **out,
+                  int64_t *n);
 
-/* Tokens of a window: ids (A C G T = 7..10), positions (1-based), sites; each of `count`; NULL: not wanted. */
-void draws_fill(const draws *x, const window *w, uint8_t *ids, int32_t *position, int32_t *site);
+/* Tokens of a window: ids (A C G T = 7..10), positions (1-based), sites; each of `count`; NULL: not
+ * wanted. */
+void draws_fill(const draws *x, const window *w, uint8_t *ids, int32_t *position, int32_t *at_site);
 
 #endif

@@ -8,7 +8,7 @@
 
 static int32_t site_at(const window_set *w, int64_t entry_index)
 {
-    return w->d->entries[draws_entries(w->x)[entry_index]].site;
+    return w->d->entries[draws_entry(w->x, entry_index)].site;
 }
 
 status window_set_tile(const dataset *d, const draws *x, split_kind split, int64_t context,
