@@ -8,6 +8,8 @@
 #include <string.h>
 #include <strings.h>
 
+#define JACKKNIFE 64 /* stretches of sites */
+
 status genotype_bits_open(genotype_bits *g, int64_t n_people, int64_t n_sites)
 {
     memset(g, 0, sizeof *g);
@@ -35,13 +37,18 @@ void genotype_bits_close(genotype_bits *g)
     memset(g, 0, sizeof *g);
 }
 
-double relatives_kinship(const genotype_bits *g, int64_t i, int64_t j, int64_t *hets)
+/* What the estimate is made of, over some words of the planes. */
+typedef struct {
+    int64_t square, het_i, het_j; /* sum of (g_i - g_j)^2; heterozygous sites of each */
+} tally;
+
+static tally tally_words(const genotype_bits *g, int64_t i, int64_t j, int64_t first, int64_t last)
 {
     const uint64_t *het_i = g->het + i * g->words, *het_j = g->het + j * g->words;
     const uint64_t *hom_i = g->hom + i * g->words, *hom_j = g->hom + j * g->words;
     const uint64_t *no_i = g->missing + i * g->words, *no_j = g->missing + j * g->words;
     int64_t both = 0, opposite = 0, n_i = 0, n_j = 0;
-    for (int64_t w = 0; w < g->words; w++) {
+    for (int64_t w = first; w < last; w++) {
         uint64_t called = ~(no_i[w] | no_j[w]);
         uint64_t ref_i = ~(het_i[w] | hom_i[w]), ref_j = ~(het_j[w] | hom_j[w]);
         both += __builtin_popcountll(het_i[w] & het_j[w] & called);
@@ -49,19 +56,54 @@ double relatives_kinship(const genotype_bits *g, int64_t i, int64_t j, int64_t *
         n_i += __builtin_popcountll(het_i[w] & called);
         n_j += __builtin_popcountll(het_j[w] & called);
     }
-    int64_t least = n_i < n_j ? n_i : n_j;
-    if (hets)
-        *hets = least;
-    if (least == 0)
-        return 0;
-    /* (g_i - g_j)^2 is 1 where exactly one is het and 4 at opposite homozygotes */
-    double square = (double)(n_i + n_j - 2 * both) + 4.0 * (double)opposite;
-    return 0.5 - 0.25 * square / (double)least;
+    /* the difference is 1 where exactly one is het and 2 at opposite homozygotes */
+    return (tally){n_i + n_j - 2 * both + 4 * opposite, n_i, n_j};
 }
 
-bool relatives_related(double kinship, int64_t hets)
+static int64_t least_hets(tally t)
 {
-    return hets > 0 && kinship > RELATIVES_KINSHIP && kinship > 5 * 0.4 / sqrt((double)hets);
+    return t.het_i < t.het_j ? t.het_i : t.het_j;
+}
+
+static double kinship_of(tally t)
+{
+    int64_t hets = least_hets(t);
+    return hets > 0 ? 0.5 - 0.25 * (double)t.square / (double)hets : 0;
+}
+
+double relatives_kinship(const genotype_bits *g, int64_t i, int64_t j, int64_t *hets)
+{
+    tally t = tally_words(g, i, j, 0, g->words);
+    if (hets)
+        *hets = least_hets(t);
+    return kinship_of(t);
+}
+
+double relatives_error(const genotype_bits *g, int64_t i, int64_t j)
+{
+    int64_t n = g->words < JACKKNIFE ? g->words : JACKKNIFE;
+    if (n < 2)
+        return 0;
+    tally all = tally_words(g, i, j, 0, g->words);
+    double without[JACKKNIFE], mean = 0, sum = 0;
+    for (int64_t k = 0; k < n; k++) {
+        tally t = tally_words(g, i, j, g->words * k / n, g->words * (k + 1) / n);
+        without[k] =
+            kinship_of((tally){all.square - t.square, all.het_i - t.het_i, all.het_j - t.het_j});
+        mean += without[k] / (double)n;
+    }
+    for (int64_t k = 0; k < n; k++)
+        sum += (without[k] - mean) * (without[k] - mean);
+    return sqrt(sum * (double)(n - 1) / (double)n);
+}
+
+bool relatives_related(const genotype_bits *g, int64_t i, int64_t j, double *kinship)
+{
+    int64_t hets;
+    *kinship = relatives_kinship(g, i, j, &hets);
+    if (hets == 0 || *kinship <= RELATIVES_KINSHIP || *kinship <= 5 * 0.4 / sqrt((double)hets))
+        return false;
+    return *kinship > 5 * relatives_error(g, i, j); /* few pairs come this far */
 }
 
 status relatives_find(const genotype_bits *g, int64_t first, int64_t step, related_pair **out,
@@ -73,9 +115,8 @@ status relatives_find(const genotype_bits *g, int64_t first, int64_t step, relat
     *n = 0;
     for (int64_t a = first; a < g->n_people; a += step) {
         for (int64_t b = a + 1; b < g->n_people; b++) {
-            int64_t hets;
-            double kinship = relatives_kinship(g, a, b, &hets);
-            if (!relatives_related(kinship, hets))
+            double kinship;
+            if (!relatives_related(g, a, b, &kinship))
                 continue;
             if (count == room) {
                 room = room ? 2 * room : 16;

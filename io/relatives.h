@@ -42,10 +42,15 @@ static inline void genotype_bit_set(const genotype_bits *g, uint64_t *plane, int
  * same person, about 0 for strangers, below 0 across populations. *hets: that minimum. */
 double relatives_kinship(const genotype_bits *g, int64_t i, int64_t j, int64_t *hets);
 
-/* Are two people related on this evidence? Beyond RELATIVES_KINSHIP, and on few sites also beyond
- * five standard errors of a stranger's estimate (0.4 / sqrt(hets), measured on independent sites).
- */
-bool relatives_related(double kinship, int64_t hets);
+/* Standard error of that estimate: a jackknife over up to 64 stretches of neighbouring sites, so
+ * that linkage between neighbours counts. Twenty windows of a genome are worth far fewer sites than
+ * they hold. */
+double relatives_error(const genotype_bits *g, int64_t i, int64_t j);
+
+/* Are two people related on this evidence? Kinship beyond RELATIVES_KINSHIP, and beyond five
+ * standard errors: of all pairs of a thousand strangers, none. On few sites an error cannot be
+ * measured: there it is at least 0.4 / sqrt(hets), that of independent sites. */
+bool relatives_related(const genotype_bits *g, int64_t i, int64_t j, double *kinship);
 
 /* The related pairs (a, b) with a = first, first + step, ...: with (rank, size) each rank takes a
  * share. Ascending by a, then b; the caller frees *out (NULL where there are none). */
