@@ -73,7 +73,7 @@ typedef struct {
 typedef struct {
     int classes, epochs;
     double l2;   /* of mean loss + l2 / 2 |w|^2 */
-    double step; /* learning rate times the features of a row */
+    double step; /* learning rate times the mean features of a row */
     uint64_t seed;
     uint64_t stream; /* which problem: its own order of rows */
 } sgd_options;

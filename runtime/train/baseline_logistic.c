@@ -53,6 +53,8 @@ static void probabilities(double *score, int classes)
  * in Bottou's and Xu's averaged SGD). The first epoch is not averaged. */
 typedef struct {
     double *v, *z; /* (features + 1, classes) */
+    double rate;   /* the same for every row: rows of unequal length must weigh the same */
+    double shrink; /* of the weights in one step */
     double scale;  /* s_t */
     double area;   /* A_t */
     int64_t averaged;
@@ -72,10 +74,9 @@ static void sgd_step(averaged_weights *a, const sgd_options *o, const int32_t *f
         g[c] *= a->scale;
     probabilities(g, classes);
 
-    const double rate = o->step / (double)(n + 1);
-    a->scale *= 1 - rate * o->l2;
+    a->scale *= 1 - a->shrink;
     for (int c = 0; c < classes; c++)
-        g[c] = -(rate / a->scale) * (g[c] - (c == label));
+        g[c] = -(a->rate / a->scale) * (g[c] - (c == label));
     for (int64_t j = 0; j <= n; j++) {
         const int64_t row = j < n ? feature[j] : intercept;
         for (int c = 0; c < classes; c++) {
@@ -114,6 +115,8 @@ status logistic_fit(const sgd_options *o, const sparse_rows *rows, int64_t featu
     memset(weights, 0, (size_t)cells * sizeof *weights);
     if (rows->n == 0)
         goto done;
+    a.rate = o->step / (1 + (double)rows->start[rows->n] / (double)rows->n);
+    a.shrink = fmin(a.rate * o->l2, 0.5); /* a block of few windows has a large penalty */
     for (int64_t i = 0; i < rows->n; i++)
         order[i] = (int32_t)i;
     for (int epoch = 0; epoch < o->epochs; epoch++) {

@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int32_t site_at(const window_set *w, int64_t entry_index)
+static int32_t site_at(const window_set *w, int64_t i)
 {
-    return w->d->entries[draws_entry(w->x, entry_index)].site;
+    return w->d->entries[draws_entry(w->x, i)].site;
 }
 
 status window_set_tile(const dataset *d, const draws *x, split_kind split, int64_t context,
@@ -57,13 +57,11 @@ void window_set_free(window_set *w)
 
 int64_t window_sites(const window_set *w, int64_t i, int32_t *sites)
 {
-    const window at = w->at[i];
     int64_t n = 0;
-    for (int64_t k = at.first; k < at.first + at.count; k++) {
-        const int32_t s = site_at(w, k);
-        if (n == 0 || sites[n - 1] != s)
-            sites[n++] = s;
-    }
+    draws_fill(w->x, &w->at[i], NULL, NULL, sites);
+    for (int64_t k = 0; k < w->at[i].count; k++)
+        if (n == 0 || sites[n - 1] != sites[k])
+            sites[n++] = sites[k];
     return n;
 }
 
