@@ -1,6 +1,6 @@
-/* The configuration: one struct, filled by one field table (config_fields.c) that also drives parsing with
- * line numbers, `key=value` overrides, sweeps over any key, docs/configuration.md and the nearest-name help
- * for unknown keys. Nothing else in the program knows a key's spelling. */
+/* The configuration: one struct, filled by one field table (config_fields.c) that also drives
+ * parsing with line numbers, `key=value` overrides, sweeps over any key, docs/configuration.md and
+ * the nearest-name help for unknown keys. Nothing else in the program knows a key's spelling. */
 #ifndef CROCUTA_CORE_CONFIG_H
 #define CROCUTA_CORE_CONFIG_H
 
@@ -10,9 +10,9 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#define CONFIG_TEXT 1024  /* bytes of a path or a name */
-#define CONFIG_STAGES 32  /* stages of a sequence-length warm-up */
-#define CONFIG_AUTO 0     /* an integer that was written `auto` */
+#define CONFIG_TEXT 1024 /* bytes of a path or a name */
+#define CONFIG_STAGES 32 /* stages of a sequence-length warm-up */
+#define CONFIG_AUTO 0    /* an integer that was written `auto` */
 
 typedef enum { TOKENS_SNP, TOKENS_NUCLEOTIDE } tokens_kind;
 typedef enum { ALLELES_UNION, ALLELES_HAPLOTYPE } alleles_kind;
@@ -88,7 +88,8 @@ typedef struct {
 } config_scheduler;
 
 typedef struct {
-    int64_t steps, tokens_per_step, micro_batch; /* sequences a micro-step; CONFIG_AUTO: from the plan */
+    int64_t steps, tokens_per_step,
+        micro_batch; /* sequences a micro-step; CONFIG_AUTO: from the plan */
     double grad_clip;
     precision_kind precision;
     recompute_kind recompute;
@@ -135,24 +136,29 @@ typedef struct {
     config_finetune finetune;
     config_comm comm;
     config_checkpoint checkpoint;
-    uint8_t given[256]; /* by field index: was the key written? (a preset fills only what was not) */
-    int line[256];      /* by field index: the line it was written on, 0 for none */
+    uint8_t
+        given[256]; /* by field index: was the key written? (a preset fills only what was not) */
+    int line[256];  /* by field index: the line it was written on, 0 for none */
 } config;
 
 /* Defaults of the field table. */
 void config_defaults(config *c);
 
-/* Reads a YAML file over the defaults. Every fault is one message "FILE:LINE: key ...; ..." and STATUS_USAGE. */
+/* Reads a YAML file over the defaults. Every fault is one message "FILE:LINE: key ...; ..." and
+ * STATUS_USAGE. */
 status config_read(config *c, const char *path);
 
 /* The same from memory; `name` stands in messages (a checkpoint's own configuration, say). */
 status config_read_text(config *c, const char *name, const char *text, size_t bytes);
 
-/* One `section.key=value`, by the same rules; messages begin with the override itself. */
+/* One `section.key=value`, by the same rules; messages begin with the override itself. A key that
+ * was overridden already is refused as written twice; a sweep that sets keys over a user's
+ * overrides forgets those first. */
 status config_override(config *c, const char *assignment);
+void config_forget_overrides(config *c);
 
-/* Fills what a preset implies and checks what needs more than one key. `with_data`: data.path is required.
- * Call once after the file and the overrides. */
+/* Fills what a preset implies and checks what needs more than one key. `with_data`: data.path is
+ * required. Call once after the file and the overrides. */
 status config_finish(config *c, bool with_data);
 
 /* The line on which a key was written (0: default or override), for messages of later checks. */
@@ -161,19 +167,24 @@ int config_line(const config *c, const char *key);
 /* data.path resolved against the configuration's folder. */
 void config_data_path(const config *c, char path[CONFIG_TEXT]);
 
-/* The effective configuration as YAML (every key, comments with help where `commented`), and as JSON nested
- * in the same way (text to be freed by the caller; NULL without memory). */
+/* The effective configuration as YAML (every key, comments with help where `commented`), and as
+ * JSON nested in the same way (text to be freed by the caller; NULL without memory). */
 status config_write(const config *c, FILE *to, bool commented);
 char *config_json(const config *c);
 
-/* One key as text, and the names of all keys in table order: sweeps, comparison on resume. */
+/* One key as text (data.path absolute, as config_write and config_json give it), and the names of
+ * all keys in table order: sweeps, comparison on resume. A harmless key may change when a run is
+ * resumed, with a warning. */
 status config_get(const config *c, const char *key, char *value, size_t size);
+bool config_harmless(const char *key);
 const char *config_key(int index); /* NULL after the last */
 
 /* docs/configuration.md. */
 status config_document(FILE *to);
 
-/* A preset's row by name ("tiny-1k" ...): fills config_model; STATUS_USAGE names the known ones. */
+/* A preset's row by name ("tiny-1k" ...): fills what was not given of config_model, and the
+ * position encoding where no key of it was given (none, for `study` fpe); STATUS_USAGE names the
+ * known ones. config_finish calls it. */
 status config_preset(config *c, const char *name);
 const char *config_preset_name(int index); /* NULL after the last */
 

@@ -1,0 +1,252 @@
+/* The one table of configuration keys: name, type, range, words, default, help. Parsing, overrides,
+ * sweeps, output and docs/configuration.md all come from it. S: stated in the study; I: inferred
+ * from its arithmetic; O: ours. */
+#include "runtime/core/config_fields.h"
+
+#define AT(member) offsetof(config, member), sizeof(((config *)0)->member)
+#define AT_STAGE(member) offsetof(config_stage, member), sizeof(((config_stage *)0)->member)
+
+#define INTEGER(key, member, least, most, flags, fallback, help)                                   \
+    {                                                                                              \
+        key, FIELD_INTEGER, AT(member), 1, flags, least, most, {NULL}, fallback, help              \
+    }
+#define REAL(key, member, least, most, flags, fallback, help)                                      \
+    {                                                                                              \
+        key, FIELD_REAL, AT(member), 1, flags, least, most, {NULL}, fallback, help                 \
+    }
+#define BOOL(key, member, flags, fallback, help)                                                   \
+    {                                                                                              \
+        key, FIELD_BOOL, AT(member), 1, flags, 0, 1, {NULL}, fallback, help                        \
+    }
+#define WORD(key, member, flags, fallback, help, ...)                                              \
+    {                                                                                              \
+        key, FIELD_WORD, AT(member), 1, flags, 0, 0, {__VA_ARGS__, NULL}, fallback, help           \
+    }
+#define FIXED(key, word, help)                                                                     \
+    {                                                                                              \
+        key, FIELD_WORD, NOWHERE, 0, 1, 0, 0, 0, {word, NULL}, word, help                          \
+    }
+
+#define INT32 2147483647.0 /* positions of a chromosome are 32 bits in the data set */
+#define STEPS 1e12
+#define SEED 9223372036854774784.0 /* the largest double below 2^63 */
+
+const field config_fields[] = {
+    INTEGER("seed", seed, 0, SEED, 0, "1", "everything random follows from it"),
+
+    {"data.path",
+     FIELD_TEXT,
+     AT(data.path),
+     1,
+     FIELD_HARMLESS,
+     0,
+     0,
+     {NULL},
+     NULL,
+     "data set made by `crocuta import`; relative to this file's folder"},
+    WORD("data.tokens", data.tokens, 0, "snp", "what a token is: a carried allele, or a base",
+         "snp", "nucleotide"),
+    WORD("data.alleles", data.alleles, 0, "union",
+         "a sequence is what either haplotype carries (S), or one haplotype's", "union",
+         "haplotype"),
+    WORD("data.absent", data.absent, 0, "none",
+         "sites that are not carried: left out, or summed between tokens", "none", "sums"),
+    INTEGER("data.seq_len", data.seq_len, 2, 1073741824, 0, "1024", "tokens of a window"),
+    INTEGER("data.max_gap", data.max_gap, 1, INT32, 0, "200000",
+            "bp; a window never spans a larger gap between neighbouring sites of the set (O)"),
+    WORD("data.sampling", data.sampling, 0, "stratified",
+         "superpopulation, individual, chromosome, start, each uniform (S); or two haplotypes of "
+         "two people of a class",
+         "stratified", "mating"),
+    WORD("data.sharding", data.sharding, 0, "virtual",
+         "a slot draws within its virtual shard, or from every training person (O)", "virtual",
+         "replicated"),
+    WORD("data.unphased", data.unphased, 0, "refuse",
+         "unphased heterozygotes where haplotypes are asked for", "refuse", "drop"),
+    REAL("data.mosaic_rate", data.mosaic_rate, 0, 1, 0, "0",
+         "switches of haplotype a token in mating"),
+    REAL("data.flip_rate", data.flip_rate, 0, 1, 0, "0",
+         "alleles changed at random, for robustness"),
+
+    {"model.preset",
+     FIELD_NAME,
+     AT(model.preset),
+     1,
+     0,
+     0,
+     0,
+     {"tiny-1k", "tiny-1k-d256", "tiny-16k-d128", "small-32k", "medium-160k", "medium-450k",
+      "large-1m", "study", NULL},
+     NULL,
+     "a published shape; keys written beside it win"},
+    WORD("model.mixer", model.mixer, 0, "hyena", "what mixes positions; none keeps the MLP alone",
+         "hyena", "attention", "none"),
+    INTEGER("model.order", model.order, 2, 8, 0, "2", "order of the Hyena operator (S)"),
+    INTEGER("model.d_model", model.d_model, 1, 65536, 0, "128", "channels (S)"),
+    INTEGER("model.n_layer", model.n_layer, 0, 1024, 0, "7",
+            "blocks (I); 0: rows, pool and head alone"),
+    INTEGER("model.d_inner", model.d_inner, 1, 1048576, 0, "512", "channels inside an MLP"),
+    INTEGER("model.l_max", model.l_max, 2, 1073741824, 0, "1026",
+            "length that the filters are made for: longest window + 2"),
+    INTEGER("model.filter_order", model.filter_order, 1, 4096, 0, "64",
+            "width of the filter's own MLP"),
+    INTEGER("model.emb_dim", model.emb_dim, 3, 1025, 0, "5",
+            "features of a position in the filter's MLP; odd"),
+    INTEGER("model.short_filter_order", model.short_filter_order, 3, 3, 0, "3",
+            "taps of the short convolution"),
+    REAL("model.filter_shift", model.filter_shift, 0, 1, 0, "0.0",
+         "added to the filter's decay; 0.05 for published weights"),
+    REAL("model.embed_dropout", model.embed_dropout, 0, 1, FIELD_BELOW, "0.0",
+         "dropout after the embedding (published: 0.1)"),
+    WORD("model.head", model.head, 0, "pooled",
+         "classifier: pooled hidden states, or class-conditional likelihoods", "pooled",
+         "class-conditional"),
+
+    WORD("position.encoding", position.encoding, 0, "fpe",
+         "what a token knows of its position; published presets: none unless a position key is "
+         "written",
+         "none", "sinusoidal", "rope", "fourier", "table", "fpe", "fpe-multi"),
+    INTEGER("position.alpha", position.alpha, 1, INT32, 0, "100",
+            "bp that share a row (S: 10 to 1000)"),
+    INTEGER("position.rank", position.rank, 1, 1024, 0, "16", "numbers a row, k (I; S: 16 to 32)"),
+    WORD(
+        "position.rows", position.rows, 0, "shared",
+        "one table for all chromosomes (I), rows of each, or only bins that hold a site of the set",
+        "shared", "chromosome", "site"),
+    INTEGER("position.length", position.length, 1, INT32, FIELD_AUTO, "auto",
+            "bp of the longest chromosome; auto: from the data's assembly"),
+    WORD("position.init", position.init, 0, "zero",
+         "rows before their first touch: zero, or normal by row number", "zero", "normal"),
+
+    WORD("objective", objective, 0, "autoregressive", "what is predicted, from what",
+         "autoregressive", "position-conditioned", "next-site"),
+
+    FIXED("optimizer.name", "adamw", "the optimizer of everything but rows"),
+    REAL("optimizer.lr", optimizer.lr, 0, 100, FIELD_ABOVE, "6.0e-4", "peak learning rate"),
+    {"optimizer.betas",
+     FIELD_REAL,
+     AT(optimizer.betas),
+     2,
+     FIELD_BELOW,
+     0,
+     1,
+     {NULL},
+     "[0.9, 0.999]",
+     "decay of the two moments"},
+    REAL("optimizer.eps", optimizer.eps, 0, 1, FIELD_ABOVE, "1.0e-8",
+         "added to the root of the second moment"),
+    REAL("optimizer.weight_decay", optimizer.weight_decay, 0, 10, 0, "0.1",
+         "of everything but filters and rows"),
+    REAL("optimizer.filter_weight_decay", optimizer.filter_weight_decay, 0, 10, 0, "0.0",
+         "of implicit filters"),
+    FIXED("optimizer.rows", "exact-lazy-adam",
+          "rows: skipped steps are replayed at the next touch; no decay"),
+    REAL("optimizer.rows_lr", optimizer.rows_lr, 0, 100, 0, "0", "learning rate of rows; 0: as lr"),
+    REAL("optimizer.head_lr", optimizer.head_lr, 0, 100, 0, "0",
+         "learning rate of the classifier; 0: as lr"),
+
+    WORD("scheduler.name", scheduler.name, 0, "cosine", "learning rate after the warm-up", "cosine",
+         "constant"),
+    REAL("scheduler.warmup", scheduler.warmup, 0, 1, 0, "0.01",
+         "fraction of the steps that warm up"),
+    REAL("scheduler.min_lr", scheduler.min_lr, 0, 100, 0, "6.0e-5",
+         "where the cosine ends; a tenth of lr where that is lower and this is not written"),
+
+    INTEGER("train.steps", train.steps, 1, STEPS, FIELD_HARMLESS, "20000",
+            "optimizer steps; may grow on resume"),
+    INTEGER("train.tokens_per_step", train.tokens_per_step, 1, STEPS, 0, "65536",
+            "over all workers"),
+    INTEGER("train.micro_batch", train.micro_batch, 1, 1048576, FIELD_AUTO | FIELD_HARMLESS, "auto",
+            "sequences that go through the model at once; auto: what memory allows"),
+    REAL("train.grad_clip", train.grad_clip, 0, 1e9, 0, "1.0",
+         "largest global norm of the gradient; 0: no limit"),
+    WORD("train.precision", train.precision, 0, "fp32",
+         "mixed: wide intermediates in bf16, on GPUs", "fp32", "mixed"),
+    WORD("train.recompute", train.recompute, FIELD_HARMLESS, "auto",
+         "what backward computes again instead of keeping: less memory, more work", "auto", "none",
+         "selected", "all"),
+    INTEGER("train.context_parallel", train.context_parallel, 1, 4096, 0, "1",
+            "workers that share one sequence"),
+    INTEGER("train.log_every", train.log_every, 1, STEPS, FIELD_HARMLESS, "1",
+            "steps between lines of metrics"),
+    INTEGER("train.eval_every", train.eval_every, 0, STEPS, 0, "500",
+            "steps between validations; 0: none"),
+    INTEGER("train.eval_windows", train.eval_windows, 1, STEPS, 0, "2000",
+            "windows of a validation"),
+    INTEGER("train.early_stop", train.early_stop, 0, STEPS, 0, "10",
+            "validations without gain that end the run; 0: never"),
+    REAL("train.max_hours", train.max_hours, 0, 1e6, FIELD_HARMLESS, "0",
+         "stop with a checkpoint after this time; 0: no limit"),
+
+    {"stages",
+     FIELD_STAGES,
+     AT(stages),
+     1,
+     0,
+     0,
+     0,
+     {NULL},
+     "[]",
+     "sequence-length warm-up, in order; after the last stage data.seq_len holds"},
+
+    WORD("finetune.pool", finetune.pool, 0, "mean", "hidden states to one vector", "mean", "last"),
+    INTEGER("finetune.head_hidden", finetune.head_hidden, 0, 65536, 0, "128",
+            "width of the head's hidden layer; 0: linear head"),
+    REAL("finetune.lr", finetune.lr, 0, 100, FIELD_ABOVE, "6.0e-5",
+         "peak learning rate of fine-tuning"),
+    INTEGER("finetune.steps", finetune.steps, 1, STEPS, FIELD_HARMLESS, "5000",
+            "optimizer steps of fine-tuning"),
+
+    WORD("comm.backend", comm.backend, FIELD_HARMLESS, "auto", "what moves bytes between ranks",
+         "auto", "mpi", "nccl"),
+    WORD("comm.coordinator", comm.coordinator, FIELD_HARMLESS, "dedicated",
+         "rank 0 coordinates and does not train, or worker 0 does both", "dedicated", "worker"),
+    BOOL("comm.deterministic", comm.deterministic, FIELD_HARMLESS, "false",
+         "the same bits in every run, where a faster way would not give them"),
+    INTEGER("comm.timeout_s", comm.timeout_s, 1, 1e6, FIELD_HARMLESS, "300",
+            "seconds without an answer after which a rank counts as lost"),
+
+    REAL("checkpoint.every_minutes", checkpoint.every_minutes, 0, 1e6, FIELD_HARMLESS, "15",
+         "minutes between checkpoints; 0: not by time"),
+    INTEGER("checkpoint.every_steps", checkpoint.every_steps, 0, STEPS, FIELD_HARMLESS, "0",
+            "steps between checkpoints; 0: not by steps"),
+    INTEGER("checkpoint.keep", checkpoint.keep, 2, 1000, FIELD_HARMLESS, "3",
+            "newest checkpoints that are kept, the best one beside them"),
+    BOOL("checkpoint.on_signal", checkpoint.on_signal, FIELD_HARMLESS, "true",
+         "USR1 or TERM: checkpoint, then stop with exit code 75"),
+};
+const int config_n_fields = sizeof config_fields / sizeof *config_fields;
+
+const field config_stage_fields[] = {
+    {"seq_len",
+     FIELD_INTEGER,
+     AT_STAGE(seq_len),
+     1,
+     0,
+     2,
+     1073741824,
+     {NULL},
+     NULL,
+     "tokens of a window"},
+    {"steps", FIELD_INTEGER, AT_STAGE(steps), 1, 0, 1, STEPS, {NULL}, NULL, "steps of the stage"},
+    {"context_parallel",
+     FIELD_INTEGER,
+     AT_STAGE(context_parallel),
+     1,
+     0,
+     1,
+     4096,
+     {NULL},
+     "1",
+     "workers that share one sequence"},
+};
+const int config_n_stage_fields = sizeof config_stage_fields / sizeof *config_stage_fields;
+
+/* The published checkpoints (Nguyen et al. 2023) by shape; d_inner is 4 d everywhere. */
+const preset_row config_presets[] = {
+    {"tiny-1k", 128, 2, 1026, false},        {"tiny-1k-d256", 256, 2, 1026, false},
+    {"tiny-16k-d128", 128, 2, 16386, false}, {"small-32k", 256, 4, 32770, false},
+    {"medium-160k", 256, 8, 160002, false},  {"medium-450k", 256, 8, 450002, false},
+    {"large-1m", 256, 8, 1000002, false},    {"study", 128, 7, 1026, true},
+};
+const int config_n_presets = sizeof config_presets / sizeof *config_presets;
