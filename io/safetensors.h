@@ -1,5 +1,5 @@
-/* safetensors files: published weights in and out. Every length, range, product, type and name of such a file is
- * hostile until checked. */
+/* safetensors files: published weights in and out. Every length, range, product, type and name of
+ * such a file is hostile until checked. */
 #ifndef CROCUTA_IO_SAFETENSORS_H
 #define CROCUTA_IO_SAFETENSORS_H
 
@@ -34,14 +34,23 @@ const char *safetensors_meta(const safetensors *s, const char *key); /* NULL whe
 /* Reads a floating-point tensor of any width as fp32. */
 status safetensors_read_f32(const safetensors *s, const safetensor *t, float *out);
 
-/* Writes fp32 tensors under a temporary name, then renames. */
+/* How many values of a floating-point tensor are not finite, and one warning that names up to three
+ * such tensors of the file. */
+status safetensors_not_finite(const safetensors *s, const safetensor *t, int64_t *nan,
+                              int64_t *inf);
+status safetensors_say_not_finite(const safetensors *s);
+
+/* Writes tensors under a temporary name, then renames. */
 typedef struct {
     const char *name;
     int64_t shape[4];
     int ndim;
-    const float *data;
+    const char *dtype; /* "F32", "I64" */
+    int64_t width;     /* bytes of an element */
+    const void *data;
 } safetensor_out;
-status safetensors_write(const char *path, const safetensor_out *tensors, int64_t n, const char *const *meta_key,
-                         const char *const *meta_value, int64_t n_meta);
+status safetensors_write(const char *path, const safetensor_out *tensors, int64_t n,
+                         const char *const *meta_key, const char *const *meta_value,
+                         int64_t n_meta);
 
 #endif

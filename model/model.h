@@ -1,5 +1,6 @@
-/* A Hyena model: parameters by their published names in one arena, forward, backward, loss. What is learned and
- * how lies here; who feeds it and what is done with gradients is the trainer's (runtime/train). */
+/* A Hyena model: parameters by their published names in one arena, forward, backward, loss. What is
+ * learned and how lies here; who feeds it and what is done with gradients is the trainer's
+ * (runtime/train). */
 #ifndef CROCUTA_MODEL_MODEL_H
 #define CROCUTA_MODEL_MODEL_H
 
@@ -23,8 +24,9 @@
 /* Optimizer groups: own learning rate and decay (config_optimizer). */
 typedef enum { GROUP_BODY, GROUP_FILTER, GROUP_HEAD, GROUP_POSITION } parameter_group;
 
-/* One tensor of the parameter arena. The arena is in backward order: what backward finishes first comes first, so
- * that a gradient bucket is a range. Every tensor begins at a multiple of 16 floats; the gaps are zero. */
+/* One tensor of the parameter arena. The arena is in backward order: what backward finishes first
+ * comes first, so that a gradient bucket is a range. Every tensor begins at a multiple of 16
+ * floats; the gaps are zero. */
 typedef struct {
     char name[96];    /* published name without prefix: layers.0.mixer.in_proj.weight */
     int64_t shape[3]; /* as published; unused: 0 */
@@ -40,40 +42,67 @@ typedef struct model model;
 /* What a step of training or an evaluation is given. All pointers belong to the caller. */
 typedef struct {
     batch_shape s;
-    const uint8_t *ids;      /* (B, Lp), pads TOKEN_PAD */
-    const uint8_t *targets;  /* (B, Lp), TARGET_NONE where nothing is predicted; NULL: no language-model loss */
-    const int64_t *position; /* (B, Lp) 1-based position in the chromosome; 0: none. NULL without encoding */
+    const uint8_t *ids; /* (B, Lp), pads TOKEN_PAD */
+    const uint8_t *
+        targets; /* (B, Lp), TARGET_NONE where nothing is predicted; NULL: no language-model loss */
+    const int64_t
+        *position; /* (B, Lp) 1-based position in the chromosome; 0: none. NULL without encoding */
     const int32_t *chromosome; /* (B) */
-    const int32_t *site;     /* (B, Lp) site of the data set, -1 none; NULL unless rows: site */
-    const int32_t *label;    /* (B), -1 none; NULL: no classifier loss */
-    uint64_t step;           /* for dropout */
-    int64_t first_sequence;  /* index of sequence 0 in the global batch: dropout masks do not depend on ranks */
-    bool training;           /* dropout on */
+    const int32_t *site;       /* (B, Lp) site of the data set, -1 none; NULL unless rows: site */
+    const int32_t *label;      /* (B), -1 none; NULL: no classifier loss */
+    uint64_t step;             /* for dropout */
+    int64_t first_sequence; /* index of sequence 0 in the global batch: dropout masks do not depend
+                               on ranks */
+    bool training;          /* dropout on */
 } batch;
 
 /* Builds the parameter arena for a configuration (shape from config.model after config_finish).
- * classes 0: language model only; otherwise a classifier head with config.finetune's shape is added. */
+ * classes 0: language model only; otherwise a classifier head with config.finetune's shape is
+ * added. */
 status model_open(const config *c, int classes, device *dev, model **out);
 void model_close(model **m);
+
+/* Opens the row tables for the chromosomes and sites of a data set; before the first batch of a
+ * model with rows. With rows: shared and a position.length in the configuration `space` may be
+ * NULL. */
+status model_place(model *m, const position_space *space);
 
 /* Initial values of the reference, by (seed, parameter index, element): the same on every rank. */
 status model_initialise(model *m, uint64_t seed);
 
 int model_parameters(const model *m, const parameter **list); /* number of tensors */
 int64_t model_floats(const model *m);                         /* of one arena copy, gaps included */
-int64_t model_parameter_count(const model *m);                /* elements that are learned, rows aside */
+int64_t model_parameter_count(const model *m); /* elements that are learned, rows aside */
 float *model_values(model *m);
-float *model_gradients(model *m); /* the same layout; model_backward adds */
+float *model_gradients(model *m); /* the same layout; model_backward adds; NULL without memory */
+const config *model_config(const model *m);
+int model_classes(const model *m);
 
 /* The position encoding's row tables (NULL without). The trainer updates them. */
 position_encoding *model_position(model *m);
 
-/* Bytes and FLOPs of one micro-step (B, L), before anything is allocated; `training` counts backward too. */
+/* Forward passes read rows replayed up to and including s->step (exact-lazy Adam), without changing
+ * the tables. s->lr_of_step must live as long as it is set and reach s->step; NULL or step -1: rows
+ * are read as they are. */
+void model_rows_schedule(model *m, const rows_adam_args *s);
+
+/* Gradients of a level's rows, summed over the backward passes since the last clear: `count` slots
+ * of its table, ascending, and sum (count, k). Valid until the next backward pass or clear. */
+void model_row_gradients(const model *m, int level, int64_t *count, const int32_t **slots,
+                         const float **sum);
+void model_rows_clear(model *m);
+
+/* Bytes and FLOPs of one micro-step (B, L), before anything is allocated; `training` counts
+ * backward too. */
 typedef struct {
-    int64_t weights, gradients, activations, workspace; /* bytes */
+    int64_t weights, gradients, activations,
+        workspace; /* bytes; the row tables aside (position_bytes) */
     int64_t flops_forward, flops_backward, bytes_forward, bytes_backward;
 } model_cost;
 status model_plan(const model *m, batch_shape s, keep_level keep, bool training, model_cost *cost);
+
+/* The keep level that train.recompute names; auto is SELECTED (measured: docs/performance.md). */
+keep_level model_keep(const config *c);
 
 /* Allocates activations and workspace for batches up to this shape (again when a stage changes it).
  * keep: KEEP_INPUT .. KEEP_ALL. */
@@ -81,16 +110,18 @@ status model_prepare(model *m, batch_shape s, keep_level keep, bool training);
 /* High-water marks of the arenas since model_prepare, in bytes. */
 void model_high_water(const model *m, size_t *activations, size_t *workspace);
 
-/* Forward pass and loss without gradients. Outputs may be NULL: hidden (d, B, Lp), logits (V_pad, B, Lp),
- * token_loss (B, Lp), class_logits (B, classes), pooled (B, d). */
+/* Forward pass and loss without gradients. Outputs may be NULL: hidden (d, B, Lp), logits (V_pad,
+ * B, Lp), token_loss (B, Lp), class_logits (B, classes), pooled (B, d). */
 typedef struct {
     float *hidden, *logits, *token_loss, *class_logits, *pooled;
 } model_outputs;
 status model_forward(model *m, const batch *b, const model_outputs *out, loss_sum *loss);
 
-/* Forward and backward: gradients of the loss SUM are added to model_gradients and to the rows' pending gradients.
- * on_bucket (may be NULL) is called when the gradients [first, first + count) of the arena are complete. */
+/* Forward and backward: gradients of the loss SUM are added to model_gradients and to the rows'
+ * pending gradients. on_bucket (may be NULL) is called when the gradients [first, first + count) of
+ * the arena are complete. */
 typedef void (*bucket_ready)(void *context, int64_t first, int64_t count);
-status model_backward(model *m, const batch *b, loss_sum *loss, bucket_ready on_bucket, void *context);
+status model_backward(model *m, const batch *b, loss_sum *loss, bucket_ready on_bucket,
+                      void *context);
 
 #endif

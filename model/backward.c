@@ -1,0 +1,126 @@
+/* Backward pass, in the order of the parameter arena: head, blocks from the last to the first,
+ * embedding. What a keep level left out is computed again, block by block. */
+#include "model/parts.h"
+
+typedef struct {
+    const model *m;
+    bucket_ready on;
+    void *context;
+} buckets;
+
+static int64_t offset_of(const model *m, int i)
+{
+    return i < m->n ? m->list[i].offset : m->floats;
+}
+
+/* The gradients of tensors [first, end) of the list are complete. */
+static void bucket_done(const buckets *x, int first, int end)
+{
+    const int64_t from = offset_of(x->m, first), to = offset_of(x->m, end);
+    if (x->on && to > from)
+        x->on(x->context, from, to - from);
+}
+
+static status mlp_part(model *m, const block_parameters *p, batch_shape s, const float *x,
+                       const float *h)
+{
+    const mlp_args a = mlp_of(m, p, s);
+    const mlp_grads g = {.ln_w = gradient_of(m, p->norm2_w),
+                         .ln_b = gradient_of(m, p->norm2_b),
+                         .W1 = gradient_of(m, p->fc1_w),
+                         .b1 = gradient_of(m, p->fc1_b),
+                         .W2 = gradient_of(m, p->fc2_w),
+                         .b2 = gradient_of(m, p->fc2_b)};
+    return mlp_backward(m->dev, &a, x, h, m->dresidual, &g, &m->workspace);
+}
+
+static status block_backward(model *m, int64_t i, batch_shape s, const buckets *x)
+{
+    const block_parameters *p = &m->block[i];
+    const block_kept *kept = &m->kept[i];
+    arena *ws = &m->workspace;
+    if (m->cfg.model.mixer == MIXER_NONE) {
+        TRY(mlp_part(m, p, s, kept->in, kept->h));
+        bucket_done(x, p->fc2_w, p->norm2_b + 1);
+        return STATUS_OK;
+    }
+    const size_t mark = arena_mark(ws);
+    const int64_t plane = m->d * s.B * s.Lp;
+    float *u = kept->u, *conv = kept->conv, *middle = kept->middle;
+    size_t mixer = mark;
+    if (!u) { /* KEEP_INPUT: the mixer's forward pass again */
+        u = take_floats(ws, (m->order + 1) * plane);
+        conv = take_floats(ws, (m->order - 1) * plane);
+        mixer = arena_mark(ws);
+        middle = take_floats(ws, plane);
+        if (!u || !conv || !middle)
+            return arena_short(ws);
+        TRY(hyena_forward(m, p, s, kept->in, u, conv, middle));
+    }
+    TRY(mlp_part(m, p, s, middle, kept->h));
+    bucket_done(x, p->fc2_w, p->norm2_b + 1);
+    arena_release(ws, mixer);
+    TRY(hyena_backward(m, p, s, kept->in, u, conv, m->dresidual));
+    bucket_done(x, p->out_w, p->norm1_b + 1);
+    arena_release(ws, mark);
+    return STATUS_OK;
+}
+
+static status head_part(model *m, const batch *b, loss_sum *loss)
+{
+    if (b->label && m->classes > 0) {
+        const classify_args a = classify_of(m, b, b->s);
+        const classify_grads g = {.ln_w = gradient_of(m, m->ln_f_w),
+                                  .ln_b = gradient_of(m, m->ln_f_b),
+                                  .Wh = gradient_of(m, m->head_hidden_w),
+                                  .bh = gradient_of(m, m->head_hidden_b),
+                                  .Wo = gradient_of(m, m->head_out_w),
+                                  .bo = gradient_of(m, m->head_out_b)};
+        return classify_backward(m->dev, &a, m->residual, loss, m->dresidual, &g, &m->workspace);
+    }
+    if (!b->targets)
+        return fail(STATUS_INTERNAL, "model: a batch without targets has no gradient; report this");
+    const head_args a = head_of(m, b, b->s);
+    return head_backward(m->dev, &a, m->residual, loss, m->dresidual, gradient_of(m, m->ln_f_w),
+                         gradient_of(m, m->ln_f_b), gradient_of(m, m->embedding), &m->workspace);
+}
+
+static status embed_part(model *m, const batch *b)
+{
+    arena *ws = &m->workspace;
+    const size_t mark = arena_mark(ws);
+    float *dA[EMBED_LEVELS] = {NULL}, *dBm[EMBED_LEVELS] = {NULL};
+    for (int i = 0; i < m->levels; i++) {
+        dA[i] = take_floats(ws, b->s.B * b->s.Lp * m->rank);
+        dBm[i] = gradient_of(m, m->base[i]);
+        if (!dA[i])
+            return arena_short(ws);
+    }
+    const embed_args a = embed_of(m, b, b->s);
+    TRY(embed_backward(m->dev, &a, m->dresidual, gradient_of(m, m->embedding), dA, dBm, ws));
+    for (int i = 0; i < m->levels; i++)
+        TRY(rows_collect(m, i, b->s, dA[i]));
+    arena_release(ws, mark);
+    return STATUS_OK;
+}
+
+status model_backward(model *m, const batch *b, loss_sum *loss, bucket_ready on_bucket,
+                      void *context)
+{
+    TRY(check_batch(m, b));
+    if (!m->training)
+        return fail(STATUS_INTERNAL, "model: prepared without training; report this");
+    const buckets x = {m, on_bucket, context};
+    TRY(forward_blocks(m, b, true));
+    loss_sum ignored;
+    TRY(head_part(m, b, loss ? loss : &ignored));
+    const int body = m->layers   ? m->block[m->layers - 1].fc2_w
+                     : m->levels ? m->base[0]
+                                 : m->embedding;
+    bucket_done(&x, 0, body);
+    for (int64_t i = m->layers - 1; i >= 0; i--)
+        TRY(block_backward(m, i, b->s, &x));
+    TRY(embed_part(m, b));
+    bucket_done(&x, m->levels ? m->base[0] : m->embedding, m->n);
+    return STATUS_OK;
+}

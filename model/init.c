@@ -1,0 +1,61 @@
+/* Initial values (docs/model.md): a pure function of (seed, index of the tensor, index of the
+ * element), so that every rank makes the same weights without sending any. */
+#include "model/parts.h"
+
+#include "runtime/core/rng.h"
+
+#include <math.h>
+#include <stdbool.h>
+#include <string.h>
+
+typedef struct {
+    enum { FILL_CONSTANT, FILL_NORMAL, FILL_UNIFORM } kind;
+    double size; /* value, standard deviation, half-width */
+} fill;
+
+static bool ends_with(const char *name, const char *tail)
+{
+    size_t n = strlen(name), k = strlen(tail);
+    return n >= k && !strcmp(name + n - k, tail);
+}
+
+static fill fill_of(const model *m, const parameter *p)
+{
+    const double narrow = 0.02 / sqrt(2.0 * (double)(m->layers > 0 ? m->layers : 1));
+    if (ends_with(p->name, "short_filter.weight") || ends_with(p->name, "short_filter.bias"))
+        return (fill){FILL_UNIFORM, 1.0 / sqrt(3.0)};
+    if (ends_with(p->name, "filter_fn.bias"))
+        return (fill){FILL_NORMAL, 1.0};
+    if (ends_with(p->name, ".freq"))
+        return (fill){FILL_CONSTANT, 10.0};
+    if (ends_with(p->name, "norm1.weight") || ends_with(p->name, "norm2.weight") ||
+        ends_with(p->name, "ln_f.weight"))
+        return (fill){FILL_CONSTANT, 1.0};
+    if (ends_with(p->name, "bias"))
+        return (fill){FILL_CONSTANT, 0.0};
+    if (ends_with(p->name, "out_proj.weight") || ends_with(p->name, "fc2.weight"))
+        return (fill){FILL_NORMAL, narrow};
+    /* Rows of unit-free size: E(p) = A B has the scale of A where B ~ N(0, 1/k). */
+    if (p->group == GROUP_POSITION)
+        return (fill){FILL_NORMAL, 1.0 / sqrt((double)m->rank)};
+    return (fill){FILL_NORMAL, 0.02};
+}
+
+status model_initialise(model *m, uint64_t seed)
+{
+    for (int i = 0; i < m->n; i++) {
+        const parameter *p = &m->list[i];
+        const fill f = fill_of(m, p);
+        float *x = value_of(m, i);
+        for (int64_t e = 0; e < p->count; e++) {
+            if (f.kind == FILL_CONSTANT) {
+                x[e] = (float)f.size;
+                continue;
+            }
+            rng r = rng_at(seed, RNG_WEIGHTS, (uint64_t)i << 40 | (uint64_t)e, 0);
+            x[e] = (float)(f.kind == FILL_NORMAL ? f.size * rng_normal(&r)
+                                                 : f.size * (2.0 * rng_uniform(&r) - 1.0));
+        }
+    }
+    return STATUS_OK;
+}

@@ -1,0 +1,280 @@
+/* Opening, closing and preparing a model: shape checks, arenas, and the arguments that each
+ * operation takes from the parameters. Forward, backward and plan have files of their own. */
+#include "model/parts.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define WIDTH_MAX (1 << 20)
+#define CLASSES_MAX 64
+
+static const char *name_of(const config *c)
+{
+    return c->file[0] ? c->file : "configuration";
+}
+
+static status check_config(const config *c, int classes)
+{
+    const config_model *m = &c->model;
+    const char *f = name_of(c);
+    TRY(position_check(c));
+    if (m->mixer == MIXER_ATTENTION)
+        return fail(STATUS_USAGE,
+                    "%s:%d: model.mixer: attention is not in this version; use hyena or none", f,
+                    config_line(c, "model.mixer"));
+    if (m->head == HEAD_CLASS_CONDITIONAL)
+        return fail(STATUS_USAGE,
+                    "%s:%d: model.head: class-conditional is not in this version; use pooled", f,
+                    config_line(c, "model.head"));
+    if (c->objective != OBJECTIVE_AUTOREGRESSIVE)
+        return fail(STATUS_USAGE,
+                    "%s:%d: objective: only autoregressive is in this version; use it", f,
+                    config_line(c, "objective"));
+    if (m->d_model < 1 || m->d_model > WIDTH_MAX || m->n_layer < 0 || m->n_layer > 1024 ||
+        m->d_inner < 1 || m->d_inner > WIDTH_MAX || m->order < 2 || m->order > 16 || m->l_max < 2 ||
+        m->filter_order < 1 || m->filter_order > 4096 || m->emb_dim < 3 || m->emb_dim > 257 ||
+        m->emb_dim % 2 == 0)
+        return fail(STATUS_USAGE,
+                    "%s: the model's shape is out of range (d_model %lld, n_layer %lld, d_inner "
+                    "%lld, order %lld, "
+                    "l_max %lld, filter_order %lld, emb_dim %lld: odd from 3); correct it",
+                    f, (long long)m->d_model, (long long)m->n_layer, (long long)m->d_inner,
+                    (long long)m->order, (long long)m->l_max, (long long)m->filter_order,
+                    (long long)m->emb_dim);
+    if (m->short_filter_order != 3)
+        return fail(STATUS_USAGE,
+                    "%s: model.short_filter_order: the short convolution has 3 taps; write 3", f);
+    if (classes < 0 || classes > CLASSES_MAX)
+        return fail(STATUS_USAGE, "%s: %d classes, at most %d are possible; join some labels", f,
+                    classes, CLASSES_MAX);
+    if (m->n_layer == 0 && classes == 0)
+        return fail(STATUS_USAGE,
+                    "%s: model.n_layer: 0 is rows, pool and head alone and has no language model; "
+                    "finetune it, or give "
+                    "it layers",
+                    f);
+    return STATUS_OK;
+}
+
+status model_open(const config *c, int classes, device *dev, model **out)
+{
+    *out = NULL;
+    TRY(check_config(c, classes));
+    model *m = calloc(1, sizeof *m);
+    if (!m)
+        return fail(STATUS_MEMORY, "model: no memory; free some");
+    m->cfg = *c;
+    m->classes = classes;
+    m->dev = dev;
+    m->d = c->model.d_model;
+    m->order = c->model.mixer == MIXER_NONE ? 2 : c->model.order;
+    m->inner = c->model.d_inner;
+    m->layers = c->model.n_layer;
+    m->levels = position_levels(c);
+    m->rank = c->position.rank;
+    m->schedule.step = -1;
+    status st = parameters_layout(m);
+    if (st == STATUS_OK)
+        st = arena_open(&m->values, "parameters", (size_t)m->floats * sizeof(float));
+    if (st == STATUS_OK && !(m->kept = calloc((size_t)m->layers + 1, sizeof *m->kept)))
+        st = fail(STATUS_MEMORY, "model: no memory; free some");
+    const bool placed = c->position.rows == ROWS_SHARED && c->position.length != CONFIG_AUTO;
+    if (st == STATUS_OK && m->levels && placed)
+        st = model_place(m, NULL);
+    if (st != STATUS_OK) {
+        model_close(&m);
+        return st;
+    }
+    *out = m;
+    return STATUS_OK;
+}
+
+void model_close(model **m)
+{
+    if (!*m)
+        return;
+    rows_free(*m);
+    position_close(&(*m)->position);
+    arena_close(&(*m)->values);
+    arena_close(&(*m)->gradients);
+    arena_close(&(*m)->activations);
+    arena_close(&(*m)->workspace);
+    parameters_free(*m);
+    free((*m)->kept);
+    free(*m);
+    *m = NULL;
+}
+
+status model_place(model *m, const position_space *space)
+{
+    if (!m->levels)
+        return STATUS_OK;
+    position_encoding *x;
+    TRY(position_open(&m->cfg, space, (uint64_t)m->cfg.seed, &x));
+    position_close(&m->position);
+    m->position = x;
+    return STATUS_OK;
+}
+
+const config *model_config(const model *m)
+{
+    return &m->cfg;
+}
+
+int model_classes(const model *m)
+{
+    return m->classes;
+}
+
+position_encoding *model_position(model *m)
+{
+    return m->position;
+}
+
+keep_level model_keep(const config *c)
+{
+    switch (c->train.recompute) {
+    case RECOMPUTE_NONE:
+        return KEEP_ALL;
+    case RECOMPUTE_ALL:
+        return KEEP_INPUT;
+    default:
+        return KEEP_SELECTED;
+    }
+}
+
+float *take_floats(arena *a, int64_t n)
+{
+    return arena_take(a, (size_t)n * sizeof(float));
+}
+
+status arena_short(const arena *a)
+{
+    return fail(STATUS_INTERNAL,
+                "model: the %s of %zu bytes are too small for this step; report this with the "
+                "configuration",
+                a->name, a->size);
+}
+
+/* Bytes of k that are generated at a time: a chunk needs the filter's MLP again, so chunks are
+ * large. */
+#define FILTER_BYTES ((int64_t)256 << 20)
+#define FILTER_LEAST 32 /* channels */
+
+int64_t filter_chunk(const model *m, int64_t L)
+{
+    int64_t dc = FILTER_BYTES / (length_padded(L) * (int64_t)sizeof(float));
+    if (dc >= m->d)
+        return m->d;
+    if (dc < FILTER_LEAST)
+        dc = FILTER_LEAST < m->d ? FILTER_LEAST : m->d;
+    const int64_t chunks = (m->d + dc - 1) / dc;
+    return (m->d + chunks - 1) / chunks;
+}
+
+mixin_args mixin_of(const model *m, const block_parameters *p, batch_shape s)
+{
+    return (mixin_args){.s = s,
+                        .d = m->d,
+                        .order = m->order,
+                        .ln_w = value_of(m, p->norm1_w),
+                        .ln_b = value_of(m, p->norm1_b),
+                        .W = value_of(m, p->in_w),
+                        .b = value_of(m, p->in_b),
+                        .taps = value_of(m, p->short_w),
+                        .tap_b = value_of(m, p->short_b)};
+}
+
+mixout_args mixout_of(const model *m, const block_parameters *p, batch_shape s)
+{
+    return (mixout_args){.s = s, .d = m->d, .W = value_of(m, p->out_w), .b = value_of(m, p->out_b)};
+}
+
+mlp_args mlp_of(const model *m, const block_parameters *p, batch_shape s)
+{
+    return (mlp_args){.s = s,
+                      .d = m->d,
+                      .inner = m->inner,
+                      .ln_w = value_of(m, p->norm2_w),
+                      .ln_b = value_of(m, p->norm2_b),
+                      .W1 = value_of(m, p->fc1_w),
+                      .b1 = value_of(m, p->fc1_b),
+                      .W2 = value_of(m, p->fc2_w),
+                      .b2 = value_of(m, p->fc2_b)};
+}
+
+filter_args filter_of(const model *m, const block_parameters *p, int64_t L, int64_t c0, int64_t dc)
+{
+    return (filter_args){.channels = (m->order - 1) * m->d,
+                         .c0 = c0,
+                         .dc = dc,
+                         .F = m->cfg.model.filter_order,
+                         .emb = m->cfg.model.emb_dim,
+                         .l_max = m->cfg.model.l_max,
+                         .L = L,
+                         .shift = m->cfg.model.filter_shift,
+                         .W0 = value_of(m, p->f0_w),
+                         .b0 = value_of(m, p->f0_b),
+                         .freq = value_of(m, p->freq),
+                         .W2 = value_of(m, p->f2_w),
+                         .b2 = value_of(m, p->f2_b),
+                         .W4 = value_of(m, p->f4_w),
+                         .b4 = value_of(m, p->f4_b),
+                         .W6 = value_of(m, p->f6_w)};
+}
+
+conv_args conv_of(batch_shape s, int64_t dc)
+{
+    return (conv_args){.s = s, .dc = dc, .k_stride = s.Lp};
+}
+
+head_args head_of(const model *m, const batch *b, batch_shape s)
+{
+    return (head_args){.s = s,
+                       .d = m->d,
+                       .V = VOCABULARY_PADDED,
+                       .ln_w = value_of(m, m->ln_f_w),
+                       .ln_b = value_of(m, m->ln_f_b),
+                       .E = value_of(m, m->embedding),
+                       .targets = b ? b->targets : NULL};
+}
+
+classify_args classify_of(const model *m, const batch *b, batch_shape s)
+{
+    const int64_t H = m->head_hidden_w >= 0 ? m->cfg.finetune.head_hidden : 0;
+    return (classify_args){.s = s,
+                           .d = m->d,
+                           .H = H,
+                           .classes = m->classes,
+                           .last = m->cfg.finetune.pool == POOL_LAST,
+                           .ln_w = value_of(m, m->ln_f_w),
+                           .ln_b = value_of(m, m->ln_f_b),
+                           .Wh = value_of(m, m->head_hidden_w),
+                           .bh = value_of(m, m->head_hidden_b),
+                           .Wo = value_of(m, m->head_out_w),
+                           .bo = value_of(m, m->head_out_b),
+                           .labels = b ? b->label : NULL};
+}
+
+embed_args embed_of(const model *m, const batch *b, batch_shape s)
+{
+    embed_args a = {.s = s,
+                    .d = m->d,
+                    .V = VOCABULARY_PADDED,
+                    .E = value_of(m, m->embedding),
+                    .n_levels = m->levels,
+                    .added = m->added};
+    for (int i = 0; i < m->levels; i++)
+        a.level[i] = (embed_level){.slot = m->rows[i].slot,
+                                   .A = m->rows[i].values,
+                                   .Bm = value_of(m, m->base[i]),
+                                   .k = m->rank};
+    if (b) {
+        a.ids = b->ids;
+        a.dropout = b->training ? m->cfg.model.embed_dropout : 0.0;
+        a.seed = (uint64_t)m->cfg.seed;
+        a.step = b->step;
+        a.first_column = b->first_sequence * s.Lp;
+    }
+    return a;
+}

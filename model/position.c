@@ -1,0 +1,384 @@
+/* Sparse tables of rows: an open-addressed hash from row number to slot, and columns that grow by
+ * doubling. A row that nobody has touched takes no memory; its initial value is a function of the
+ * seed and its number. */
+#include "model/position.h"
+
+#include "runtime/core/rng.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const int64_t multi_alpha[] = {1, 10, 100, 1000};
+#define MULTI_LEVELS 4
+
+typedef struct {
+    row_table t;
+    int64_t room;         /* slots that fit */
+    int64_t scratch;      /* slots behind the table, of the last look-up */
+    int32_t *hash;        /* slot + 1; 0: empty */
+    int64_t hash_size;    /* a power of two */
+    int64_t *first;       /* rows: chromosome: first row of each */
+    int32_t *row_of_site; /* rows: site */
+} level_table;
+
+struct position_encoding {
+    rows_kind rows;
+    rows_init_kind init;
+    uint64_t seed;
+    int64_t n_chromosomes, n_sites;
+    int levels;
+    level_table level[EMBED_LEVELS];
+};
+
+int position_levels(const config *c)
+{
+    return c->position.encoding == ENCODING_FPE         ? 1
+           : c->position.encoding == ENCODING_FPE_MULTI ? MULTI_LEVELS
+                                                        : 0;
+}
+
+status position_check(const config *c)
+{
+    static const char *const names[] = {"none",  "sinusoidal", "rope",     "fourier",
+                                        "table", "fpe",        "fpe-multi"};
+    const encoding_kind e = c->position.encoding;
+    if (e == ENCODING_ROPE || e == ENCODING_FOURIER || e == ENCODING_TABLE)
+        return fail(STATUS_USAGE,
+                    "%s:%d: position.encoding: %s is not in this version; use none, sinusoidal, "
+                    "fpe or fpe-multi",
+                    c->file[0] ? c->file : "configuration", config_line(c, "position.encoding"),
+                    names[e]);
+    if (position_levels(c) && (c->position.alpha < 1 || c->position.rank < 1))
+        return fail(STATUS_USAGE,
+                    "%s: position.alpha and position.rank are whole numbers from 1; correct them",
+                    c->file[0] ? c->file : "configuration");
+    return STATUS_OK;
+}
+
+static int64_t bins(int64_t length, int64_t alpha)
+{
+    return length > 0 ? (length - 1) / alpha + 1 : 0;
+}
+
+static status rows_of_sites(level_table *l, const position_space *s)
+{
+    const int64_t n = s->site0[s->n_chromosomes];
+    l->row_of_site = malloc(((size_t)n + 1) * sizeof *l->row_of_site);
+    if (!l->row_of_site)
+        return fail(STATUS_MEMORY,
+                    "position: no memory for the rows of %lld sites; raise position.alpha",
+                    (long long)n);
+    int64_t rows = 0;
+    for (int64_t c = 0; c < s->n_chromosomes; c++) {
+        int64_t before = -1;
+        for (int64_t i = s->site0[c]; i < s->site0[c + 1]; i++) {
+            int64_t bin = (s->site_position[i] - 1) / l->t.alpha;
+            rows += bin != before;
+            before = bin;
+            l->row_of_site[i] = (int32_t)(rows - 1);
+        }
+    }
+    l->t.rows = rows;
+    return STATUS_OK;
+}
+
+static status level_open(level_table *l, const config *c, const position_space *s)
+{
+    if (c->position.rows == ROWS_SITE)
+        return rows_of_sites(l, s);
+    if (c->position.rows == ROWS_CHROMOSOME) {
+        l->first = malloc(((size_t)s->n_chromosomes + 1) * sizeof *l->first);
+        if (!l->first)
+            return fail(STATUS_MEMORY, "position: no memory for the chromosomes; free some");
+        for (int64_t i = 0; i < s->n_chromosomes; i++) {
+            l->first[i] = l->t.rows;
+            l->t.rows += bins(s->length[i], l->t.alpha);
+        }
+        l->first[s->n_chromosomes] = l->t.rows;
+        return STATUS_OK;
+    }
+    int64_t longest = c->position.length;
+    if (longest == CONFIG_AUTO)
+        for (int64_t i = 0; i < s->n_chromosomes; i++)
+            longest = s->length[i] > longest ? s->length[i] : longest;
+    l->t.rows = bins(longest, l->t.alpha);
+    return STATUS_OK;
+}
+
+status position_open(const config *c, const position_space *space, uint64_t seed,
+                     position_encoding **out)
+{
+    *out = NULL;
+    TRY(position_check(c));
+    const bool enough = c->position.rows == ROWS_SHARED && c->position.length != CONFIG_AUTO;
+    if (!space && !enough)
+        return fail(STATUS_USAGE,
+                    "%s: position.length is auto and no data set says how long the chromosomes "
+                    "are; give it",
+                    c->file[0] ? c->file : "configuration");
+    position_encoding *x = calloc(1, sizeof *x);
+    if (!x)
+        return fail(STATUS_MEMORY, "position: no memory; free some");
+    x->rows = c->position.rows;
+    x->init = c->position.init;
+    x->seed = seed;
+    x->n_chromosomes = space ? space->n_chromosomes : 0;
+    x->n_sites = space && space->site0 ? space->site0[space->n_chromosomes] : 0;
+    x->levels = position_levels(c);
+    for (int i = 0; i < x->levels; i++) {
+        x->level[i].t.alpha = x->levels > 1 ? multi_alpha[i] : c->position.alpha;
+        x->level[i].t.k = c->position.rank;
+        status st = level_open(&x->level[i], c, space);
+        if (st == STATUS_OK && x->level[i].t.rows < 1)
+            st = fail(STATUS_USAGE,
+                      "%s: the position table has no row: no chromosome has a length; give "
+                      "position.length",
+                      c->file[0] ? c->file : "configuration");
+        if (st != STATUS_OK) {
+            position_close(&x);
+            return st;
+        }
+    }
+    *out = x;
+    return STATUS_OK;
+}
+
+static void level_empty(level_table *l)
+{
+    free(l->t.row);
+    free(l->t.p);
+    free(l->t.m);
+    free(l->t.v);
+    free(l->t.last);
+    free(l->hash);
+    l->t.row = l->t.last = NULL;
+    l->t.p = l->t.m = l->t.v = NULL;
+    l->hash = NULL;
+    l->t.slots = l->room = l->hash_size = l->scratch = 0;
+}
+
+void position_close(position_encoding **x)
+{
+    if (!*x)
+        return;
+    for (int i = 0; i < (*x)->levels; i++) {
+        level_empty(&(*x)->level[i]);
+        free((*x)->level[i].first);
+        free((*x)->level[i].row_of_site);
+    }
+    free(*x);
+    *x = NULL;
+}
+
+int position_tables(position_encoding *x, row_table **tables)
+{
+    for (int i = 0; i < x->levels; i++)
+        tables[i] = &x->level[i].t;
+    return x->levels;
+}
+
+int64_t position_row(const position_encoding *x, int level, int32_t chromosome, int64_t position,
+                     int32_t site)
+{
+    const level_table *l = &x->level[level];
+    if (x->rows == ROWS_SITE)
+        return site >= 0 && site < x->n_sites ? l->row_of_site[site] : -1;
+    if (position < 1)
+        return -1;
+    int64_t row = (position - 1) / l->t.alpha;
+    if (x->rows == ROWS_SHARED)
+        return row < l->t.rows ? row : -1;
+    if (chromosome < 0 || chromosome >= x->n_chromosomes)
+        return -1;
+    row += l->first[chromosome];
+    return row < l->first[chromosome + 1] ? row : -1;
+}
+
+/* Fibonacci hashing: neighbouring rows, which is what windows touch, spread over the table. */
+static int64_t hash_place(const level_table *l, int64_t row)
+{
+    return (int64_t)(((uint64_t)row * UINT64_C(0x9E3779B97F4A7C15)) >> 20 &
+                     (uint64_t)(l->hash_size - 1));
+}
+
+static int32_t hash_find(const level_table *l, int64_t row)
+{
+    if (!l->hash_size)
+        return -1;
+    for (int64_t i = hash_place(l, row);; i = (i + 1) & (l->hash_size - 1)) {
+        if (!l->hash[i])
+            return -1;
+        if (l->t.row[l->hash[i] - 1] == row)
+            return l->hash[i] - 1;
+    }
+}
+
+static void hash_put(level_table *l, int64_t row, int32_t slot)
+{
+    int64_t i = hash_place(l, row);
+    while (l->hash[i])
+        i = (i + 1) & (l->hash_size - 1);
+    l->hash[i] = slot + 1;
+}
+
+static bool grow_one(void *column, size_t bytes)
+{
+    void *old, *new;
+    memcpy(&old, column, sizeof old);
+    new = realloc(old, bytes);
+    if (!new)
+        return false;
+    memcpy(column, &new, sizeof new);
+    return true;
+}
+
+/* Room for `slots` slots, scratch included. */
+static status level_reserve(level_table *l, int64_t slots)
+{
+    if (slots > INT32_MAX - 1)
+        return fail(STATUS_RESOURCE, "position: more than 2^31 touched rows; raise position.alpha");
+    if (slots > l->room) {
+        int64_t room = l->room ? l->room : 1024;
+        while (room < slots)
+            room *= 2;
+        const size_t values = (size_t)(room * l->t.k) * sizeof(float),
+                     rows = (size_t)room * sizeof(int64_t);
+        if (!grow_one(&l->t.row, rows) || !grow_one(&l->t.last, rows) ||
+            !grow_one(&l->t.p, values) || !grow_one(&l->t.m, values) || !grow_one(&l->t.v, values))
+            return fail(STATUS_MEMORY,
+                        "position: no memory for %lld touched rows; raise position.alpha",
+                        (long long)room);
+        l->room = room;
+    }
+    if (2 * slots <= l->hash_size)
+        return STATUS_OK;
+    int64_t size = l->hash_size ? l->hash_size : 2048;
+    while (size < 2 * slots)
+        size *= 2;
+    int32_t *hash = calloc((size_t)size, sizeof *hash);
+    if (!hash)
+        return fail(STATUS_MEMORY,
+                    "position: no memory for the index of %lld rows; raise position.alpha",
+                    (long long)slots);
+    free(l->hash);
+    l->hash = hash;
+    l->hash_size = size;
+    for (int64_t i = 0; i < l->t.slots; i++)
+        hash_put(l, l->t.row[i], (int32_t)i);
+    return STATUS_OK;
+}
+
+/* Initial value of a row into a slot. */
+static void slot_fill(const position_encoding *x, int level, int64_t slot, int64_t row)
+{
+    const row_table *t = &x->level[level].t;
+    float *p = t->p + slot * t->k;
+    memset(t->m + slot * t->k, 0, (size_t)t->k * sizeof(float));
+    memset(t->v + slot * t->k, 0, (size_t)t->k * sizeof(float));
+    t->row[slot] = row;
+    t->last[slot] = -1;
+    if (x->init == INIT_ZERO) {
+        memset(p, 0, (size_t)t->k * sizeof(float));
+        return;
+    }
+    /* N(0, 0.3), the start that the recipe's rows had; by row number, so that order of touch does
+     * not matter. */
+    rng r = rng_at(x->seed, RNG_ROWS, (uint64_t)row, (uint32_t)level);
+    for (int64_t i = 0; i < t->k; i++)
+        p[i] = (float)(0.3 * rng_normal(&r));
+}
+
+status position_slots(position_encoding *x, int level, int64_t n, const int64_t *row, bool create,
+                      int32_t *slot)
+{
+    level_table *l = &x->level[level];
+    l->scratch = 0;
+    for (int64_t i = 0; i < n; i++) {
+        slot[i] = row[i] < 0 ? -1 : hash_find(l, row[i]);
+        if (row[i] < 0 || slot[i] >= 0 || (!create && x->init == INIT_ZERO))
+            continue;
+        TRY(level_reserve(l, l->t.slots + l->scratch + 1));
+        const int64_t at = l->t.slots + l->scratch;
+        slot_fill(x, level, at, row[i]);
+        slot[i] = (int32_t)at;
+        if (create) {
+            hash_put(l, row[i], slot[i]);
+            l->t.slots++;
+        } else {
+            l->scratch++;
+        }
+    }
+    return STATUS_OK;
+}
+
+int64_t position_scratch(const position_encoding *x, int level)
+{
+    return x->level[level].scratch;
+}
+
+status position_restore(position_encoding *x, int level, int64_t slots, const int64_t *row,
+                        const float *p, const float *m, const float *v, const int64_t *last)
+{
+    level_table *l = &x->level[level];
+    level_empty(l);
+    TRY(level_reserve(l, slots > 0 ? slots : 1));
+    const size_t k = (size_t)l->t.k, bytes = k * sizeof(float);
+    for (int64_t i = 0; i < slots; i++) {
+        if (row[i] < 0 || row[i] >= l->t.rows)
+            return fail(STATUS_DATA,
+                        "position: row %lld is not in a table of %lld rows; use the data set it "
+                        "was trained on",
+                        (long long)row[i], (long long)l->t.rows);
+        if (hash_find(l, row[i]) >= 0)
+            return fail(STATUS_DATA,
+                        "position: row %lld is stored twice; the file is damaged, use another",
+                        (long long)row[i]);
+        l->t.row[i] = row[i];
+        memcpy(l->t.p + (size_t)i * k, p + (size_t)i * k, bytes);
+        if (m)
+            memcpy(l->t.m + (size_t)i * k, m + (size_t)i * k, bytes);
+        else
+            memset(l->t.m + (size_t)i * k, 0, bytes);
+        if (v)
+            memcpy(l->t.v + (size_t)i * k, v + (size_t)i * k, bytes);
+        else
+            memset(l->t.v + (size_t)i * k, 0, bytes);
+        l->t.last[i] = last ? last[i] : -1;
+        l->t.slots = i + 1;
+        hash_put(l, row[i], (int32_t)i);
+    }
+    return STATUS_OK;
+}
+
+int64_t position_bytes(const position_encoding *x)
+{
+    int64_t bytes = 0;
+    for (int i = 0; i < x->levels; i++) {
+        const level_table *l = &x->level[i];
+        bytes += l->room * (3 * l->t.k * (int64_t)sizeof(float) + 2 * (int64_t)sizeof(int64_t)) +
+                 l->hash_size * (int64_t)sizeof(int32_t);
+        if (l->row_of_site)
+            bytes += x->n_sites * (int64_t)sizeof(int32_t);
+    }
+    return bytes;
+}
+
+int64_t position_dense_bytes(const position_encoding *x)
+{
+    int64_t bytes = 0;
+    for (int i = 0; i < x->levels; i++)
+        bytes += 4 * x->level[i].t.rows * x->level[i].t.k * (int64_t)sizeof(float);
+    return bytes;
+}
+
+void position_sinusoid(int64_t d, int64_t columns, const int64_t *position, float *added)
+{
+    for (int64_t c = 0; c < d; c++) {
+        const double w = pow(10000.0, -(double)(c / 2 * 2) / (double)d);
+        for (int64_t i = 0; i < columns; i++) {
+            const double x = w * (double)position[i];
+            added[c * columns + i] = position[i] < 1 ? 0.0f : (float)(c % 2 ? cos(x) : sin(x));
+        }
+    }
+}

@@ -1,0 +1,213 @@
+/* The rows of a batch: which rows its tokens use, their values replayed to the present (exact-lazy
+ * Adam leaves rows behind that had no gradient), and the sums of their gradients until the
+ * optimizer takes them. */
+#include "model/parts.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Activation memory of the rows of one level: slot, unique, row, values. A batch touches at most
+ * its columns. */
+static int64_t level_bytes(const model *m, int64_t columns)
+{
+    return (int64_t)(2 * arena_round((size_t)columns * sizeof(int32_t)) +
+                     arena_round((size_t)columns * sizeof(int64_t)) +
+                     arena_round((size_t)(columns * m->rank) * sizeof(float)));
+}
+
+int64_t rows_bytes(const model *m, batch_shape s)
+{
+    return m->levels * level_bytes(m, s.B * s.Lp);
+}
+
+status rows_reserve(model *m, batch_shape s)
+{
+    const size_t columns = (size_t)(s.B * s.Lp);
+    for (int i = 0; i < m->levels; i++) {
+        batch_rows *r = &m->rows[i];
+        r->slot = arena_take(&m->activations, columns * sizeof *r->slot);
+        r->unique = arena_take(&m->activations, columns * sizeof *r->unique);
+        r->row = arena_take(&m->activations, columns * sizeof *r->row);
+        r->values = take_floats(&m->activations, (int64_t)columns * m->rank);
+        if (!r->slot || !r->unique || !r->row || !r->values)
+            return arena_short(&m->activations);
+    }
+    return STATUS_OK;
+}
+
+void rows_free(model *m)
+{
+    for (int i = 0; i < EMBED_LEVELS; i++) {
+        free(m->rows[i].stamp);
+        free(m->rows[i].index);
+        free(m->pending[i].slot);
+        free(m->pending[i].sum);
+    }
+}
+
+static status stamps_reserve(batch_rows *r, int64_t slots)
+{
+    if (slots <= r->stamps)
+        return STATUS_OK;
+    int64_t room = r->stamps ? r->stamps : 1024;
+    while (room < slots)
+        room *= 2;
+    int64_t *stamp = realloc(r->stamp, (size_t)room * sizeof *stamp);
+    if (stamp)
+        r->stamp = stamp;
+    int32_t *index = realloc(r->index, (size_t)room * sizeof *index);
+    if (index)
+        r->index = index;
+    if (!stamp || !index)
+        return fail(STATUS_MEMORY,
+                    "position: no memory for the index of %lld rows; raise position.alpha",
+                    (long long)slots);
+    memset(r->stamp + r->stamps, 0, (size_t)(room - r->stamps) * sizeof *stamp);
+    r->stamps = room;
+    return STATUS_OK;
+}
+
+static int by_slot(const void *a, const void *b)
+{
+    const int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* Slots of the table become indices into `unique`, ascending. */
+static void compact(batch_rows *r, int64_t columns, int64_t batch_number)
+{
+    r->count = 0;
+    for (int64_t i = 0; i < columns; i++) {
+        const int32_t slot = r->slot[i];
+        if (slot < 0 || r->stamp[slot] == batch_number)
+            continue;
+        r->stamp[slot] = batch_number;
+        r->unique[r->count++] = slot;
+    }
+    qsort(r->unique, (size_t)r->count, sizeof *r->unique, by_slot);
+    for (int64_t i = 0; i < r->count; i++)
+        r->index[r->unique[i]] = (int32_t)i;
+    for (int64_t i = 0; i < columns; i++)
+        if (r->slot[i] >= 0)
+            r->slot[i] = r->index[r->slot[i]];
+}
+
+static status level_prepare(model *m, int level, const batch *b, bool create)
+{
+    batch_rows *r = &m->rows[level];
+    const batch_shape s = b->s;
+    for (int64_t i = 0; i < s.B; i++)
+        for (int64_t t = 0; t < s.Lp; t++) {
+            const int64_t at = i * s.Lp + t;
+            r->row[at] =
+                t < s.L && b->position
+                    ? position_row(m->position, level, b->chromosome ? b->chromosome[i] : 0,
+                                   b->position[at], b->site ? b->site[at] : -1)
+                    : -1;
+        }
+    TRY(position_slots(m->position, level, s.B * s.Lp, r->row, create, r->slot));
+    row_table *tables[EMBED_LEVELS];
+    position_tables(m->position, tables);
+    const row_table *t = tables[level];
+    TRY(stamps_reserve(r, t->slots + position_scratch(m->position, level)));
+    compact(r, s.B * s.Lp, ++m->batches);
+    if (m->schedule.step >= 0)
+        return rows_catch_up(m->dev, &m->schedule, r->count, t->k, r->unique, t->p, t->m, t->v,
+                             t->last, r->values);
+    for (int64_t i = 0; i < r->count; i++)
+        memcpy(r->values + i * t->k, t->p + r->unique[i] * t->k, (size_t)t->k * sizeof(float));
+    return STATUS_OK;
+}
+
+status rows_prepare(model *m, const batch *b, bool create)
+{
+    for (int i = 0; i < m->levels; i++)
+        TRY(level_prepare(m, i, b, create));
+    return STATUS_OK;
+}
+
+/* Adds (count, k) sums of ascending slots to the pending ones, by merging from the back, in place.
+ */
+static status pending_add(pending_rows *p, int64_t k, int64_t count, const int32_t *slot,
+                          const float *sum)
+{
+    int64_t shared = 0;
+    for (int64_t i = 0, j = 0; i < p->count && j < count;) {
+        shared += p->slot[i] == slot[j];
+        const bool left = p->slot[i] <= slot[j], right = slot[j] <= p->slot[i];
+        i += left;
+        j += right;
+    }
+    const int64_t total = p->count + count - shared;
+    if (total > p->room) {
+        const int64_t room = total > 2 * p->room ? total : 2 * p->room;
+        int32_t *slots = realloc(p->slot, (size_t)room * sizeof *slots);
+        if (slots)
+            p->slot = slots;
+        float *sums = realloc(p->sum, (size_t)(room * k) * sizeof *sums);
+        if (sums)
+            p->sum = sums;
+        if (!slots || !sums)
+            return fail(STATUS_MEMORY,
+                        "position: no memory for the gradients of %lld rows; raise position.alpha",
+                        (long long)total);
+        p->room = room;
+    }
+    int64_t i = p->count - 1, j = count - 1;
+    for (int64_t to = total - 1; to >= 0; to--) {
+        const bool left = i >= 0 && (j < 0 || p->slot[i] >= slot[j]);
+        const bool right = j >= 0 && (i < 0 || slot[j] >= p->slot[i]);
+        p->slot[to] = left ? p->slot[i] : slot[j];
+        float *x = p->sum + to * k;
+        if (left)
+            memmove(x, p->sum + i * k, (size_t)k * sizeof *x);
+        if (right)
+            for (int64_t e = 0; e < k; e++)
+                x[e] = left ? x[e] + sum[j * k + e] : sum[j * k + e];
+        i -= left;
+        j -= right;
+    }
+    p->count = total;
+    return STATUS_OK;
+}
+
+status rows_collect(model *m, int level, batch_shape s, const float *dA)
+{
+    const batch_rows *r = &m->rows[level];
+    arena *ws = &m->workspace;
+    const int64_t n = s.B * s.Lp;
+    const size_t mark = arena_mark(ws);
+    int32_t *unique = arena_take(ws, (size_t)n * sizeof *unique);
+    float *sum = take_floats(ws, n * m->rank);
+    if (!unique || !sum)
+        return arena_short(ws);
+    int64_t count = 0;
+    TRY(rows_reduce(m->dev, n, m->rank, r->slot, dA, unique, sum, &count, ws));
+    for (int64_t i = 0; i < count; i++)
+        unique[i] = r->unique[unique[i]]; /* ascending still: `unique` of the batch is */
+    TRY(pending_add(&m->pending[level], m->rank, count, unique, sum));
+    arena_release(ws, mark);
+    return STATUS_OK;
+}
+
+void model_rows_schedule(model *m, const rows_adam_args *s)
+{
+    if (s)
+        m->schedule = *s;
+    else
+        m->schedule = (rows_adam_args){.step = -1};
+}
+
+void model_row_gradients(const model *m, int level, int64_t *count, const int32_t **slots,
+                         const float **sum)
+{
+    *count = m->pending[level].count;
+    *slots = m->pending[level].slot;
+    *sum = m->pending[level].sum;
+}
+
+void model_rows_clear(model *m)
+{
+    for (int i = 0; i < m->levels; i++)
+        m->pending[i].count = 0;
+}
