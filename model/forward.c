@@ -11,7 +11,7 @@ status check_batch(const model *m, const batch *b)
         return fail(
             STATUS_INTERNAL, "model: a batch of %lldx%lld came, prepared is %lldx%lld; report this",
             (long long)b->s.B, (long long)b->s.L, (long long)m->shape.B, (long long)m->shape.L);
-    if (m->levels && !m->position)
+    if (m->levels && b->position && !m->position)
         return fail(STATUS_USAGE, "model: position.length is auto and no data set says how long "
                                   "the chromosomes are; give "
                                   "position.length");

@@ -110,6 +110,7 @@ status rows_collect(model *m, int level, batch_shape s, const float *dA);
 status rows_reserve(model *m, batch_shape s);
 void rows_free(model *m);
 int64_t rows_bytes(const model *m, batch_shape s);
+int64_t rows_workspace(const model *m, batch_shape s); /* of rows_collect */
 
 /* forward.c */
 embed_args embed_of(const model *m, const batch *b, batch_shape s);
@@ -119,9 +120,5 @@ status check_batch(const model *m, const batch *b);
 /* Workspace or activation memory; on exhaustion the plan was wrong. */
 float *take_floats(arena *a, int64_t n);
 status arena_short(const arena *a);
-
-/* plan.c */
-void plan_activations(const model *m, batch_shape s, keep_level keep, bool training,
-                      int64_t *bytes);
 
 #endif

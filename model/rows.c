@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define REDUCE_BYTES 16 /* workspace of rows_reduce, bytes a column */
+
 /* Activation memory of the rows of one level: slot, unique, row, values. A batch touches at most
  * its columns. */
 static int64_t level_bytes(const model *m, int64_t columns)
@@ -105,6 +107,12 @@ static status level_prepare(model *m, int level, const batch *b, bool create)
                                    b->position[at], b->site ? b->site[at] : -1)
                     : -1;
         }
+    if (!m->position) { /* no data set was placed: check_batch lets only batches without positions
+                           through */
+        memset(r->slot, -1, (size_t)(s.B * s.Lp) * sizeof *r->slot);
+        r->count = 0;
+        return STATUS_OK;
+    }
     TRY(position_slots(m->position, level, s.B * s.Lp, r->row, create, r->slot));
     row_table *tables[EMBED_LEVELS];
     position_tables(m->position, tables);
@@ -188,6 +196,15 @@ status rows_collect(model *m, int level, batch_shape s, const float *dA)
     TRY(pending_add(&m->pending[level], m->rank, count, unique, sum));
     arena_release(ws, mark);
     return STATUS_OK;
+}
+
+/* unique, sum, and what rows_reduce takes: two arrays of keys and places for its sort. */
+int64_t rows_workspace(const model *m, batch_shape s)
+{
+    const int64_t n = s.B * s.Lp;
+    return (int64_t)(arena_round((size_t)n * sizeof(int32_t)) +
+                     arena_round((size_t)(n * m->rank) * sizeof(float))) +
+           REDUCE_BYTES * n;
 }
 
 void model_rows_schedule(model *m, const rows_adam_args *s)

@@ -1,0 +1,213 @@
+/* The memory and work of a step, as the sum of what each operation answers for its shape, and the
+ * arenas that are allocated from that very sum. Each phase below takes workspace in the order of
+ * hyena.c, backward.c and rows.c: who changes one changes the other (tests/test_plan.c holds the
+ * sums against the high-water marks). */
+#include "model/parts.h"
+
+#include <string.h>
+
+#define F32 ((int64_t)sizeof(float))
+
+typedef struct {
+    op_cost embed, mixin, filter, conv, mixout, mlp, head, classify;
+    int64_t plane;  /* bytes of a (d, B, Lp) tensor */
+    int64_t chunks; /* of one convolution */
+    int64_t k;      /* bytes of the filters of a chunk */
+    int64_t convs;
+} costs;
+
+static costs costs_of(const model *m, batch_shape s, keep_level keep)
+{
+    /* Without a body the block's costs stay zero. */
+    costs c = {.plane = m->d * s.B * s.Lp * F32};
+    const embed_args e = embed_of(m, NULL, s);
+    c.embed = embed_cost(&e);
+    const head_args h = head_of(m, NULL, s);
+    c.head = head_cost(&h);
+    if (m->classes) {
+        const classify_args a = classify_of(m, NULL, s);
+        c.classify = classify_cost(&a);
+    }
+    if (m->layers == 0)
+        return c;
+    const block_parameters *p = &m->block[0];
+    const mlp_args l = mlp_of(m, p, s);
+    c.mlp = mlp_cost(&l, keep);
+    if (m->cfg.model.mixer == MIXER_NONE)
+        return c;
+    const mixin_args mi = mixin_of(m, p, s);
+    /* u is at hand in every backward pass: kept, or made by the forward pass that is done again. */
+    c.mixin = mixin_cost(&mi, KEEP_SELECTED);
+    const mixout_args mo = mixout_of(m, p, s);
+    c.mixout = mixout_cost(&mo);
+    const int64_t chunk = filter_chunk(m, s.L);
+    const filter_args f = filter_of(m, p, s.L, 0, chunk);
+    c.filter = filter_cost(&f);
+    const conv_args v = conv_of(s, chunk);
+    c.conv = conv_cost(&v);
+    c.chunks = (m->d + chunk - 1) / chunk;
+    c.k = (int64_t)arena_round((size_t)(chunk * s.Lp * F32));
+    c.convs = m->order - 1;
+    return c;
+}
+
+static int64_t most(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* Peak of hyena_forward; `conv` and `u` say that the caller keeps them. */
+static int64_t forward_peak(const costs *c, bool conv)
+{
+    const int64_t held = (c->convs + 1 + (conv ? 0 : c->convs)) * c->plane;
+    return held + most(most(c->mixin.workspace, c->mixout.workspace),
+                       c->k + most(c->filter.workspace, c->conv.workspace));
+}
+
+static int64_t backward_peak(const costs *c)
+{
+    const int64_t outer = 2 * c->convs * c->plane, inner = (c->convs > 1 ? 3 : 2) * c->plane;
+    const int64_t chunk = 2 * c->k + most(c->filter.workspace, c->conv.workspace);
+    return outer + most(inner + most(most(c->mixin.workspace, c->mixout.workspace), chunk),
+                        c->mixin.workspace);
+}
+
+static int64_t workspace_of(const model *m, const costs *c, batch_shape s, keep_level keep,
+                            bool training)
+{
+    int64_t bytes = most(c->embed.workspace,
+                         most(c->mlp.workspace, most(c->head.workspace, c->classify.workspace)));
+    const bool mixer = c->convs > 0;
+    if (mixer)
+        bytes = most(bytes, forward_peak(c, training && keep != KEEP_INPUT));
+    if (!training)
+        return bytes;
+    const int64_t dA = m->levels * (int64_t)arena_round((size_t)(s.B * s.Lp * m->rank * F32));
+    bytes = most(bytes, dA + most(c->embed.workspace, m->levels ? rows_workspace(m, s) : 0));
+    if (!mixer)
+        return bytes;
+    if (keep != KEEP_INPUT)
+        return most(bytes, backward_peak(c));
+    const int64_t again =
+        (m->order + 1 + c->convs) * c->plane; /* u and the convolutions' results */
+    bytes = most(bytes, again + c->plane + most(forward_peak(c, true), c->mlp.workspace));
+    return most(bytes, again + backward_peak(c));
+}
+
+/* What model_prepare takes from the activations, in bytes; every piece is rounded as the arena
+ * rounds. */
+static int64_t activations_of(const model *m, const costs *c, batch_shape s, keep_level keep,
+                              bool training)
+{
+    const int64_t plane = c->plane; /* a multiple of 64 positions: never rounded */
+    int64_t bytes = plane + rows_bytes(m, s);
+    if (m->cfg.position.encoding == ENCODING_SINUSOIDAL)
+        bytes += plane;
+    if (!training)
+        return bytes;
+    bytes += plane; /* dresidual */
+    const bool mixer = m->cfg.model.mixer != MIXER_NONE;
+    int64_t block = plane;
+    if (keep != KEEP_INPUT && mixer)
+        block += c->mixin.kept + (c->convs + 1) * plane;
+    if (keep == KEEP_ALL)
+        block += c->mlp.kept;
+    return bytes + m->layers * block;
+}
+
+status model_plan(const model *m, batch_shape s, keep_level keep, bool training, model_cost *cost)
+{
+    memset(cost, 0, sizeof *cost);
+    if (s.B < 1 || s.L < 1 || s.Lp != length_padded(s.L))
+        return fail(STATUS_USAGE,
+                    "plan: a batch of %lld sequences of %lld tokens; both must be at least 1",
+                    (long long)s.B, (long long)s.L);
+    if (m->layers && m->cfg.model.mixer == MIXER_HYENA && s.L > m->cfg.model.l_max)
+        return fail(STATUS_USAGE,
+                    "%s: sequences of %lld tokens, but model.l_max is %lld; shorten data.seq_len",
+                    m->cfg.file[0] ? m->cfg.file : "model", (long long)s.L,
+                    (long long)m->cfg.model.l_max);
+    const costs c = costs_of(m, s, keep);
+    cost->weights = m->floats * F32;
+    cost->gradients = training ? m->floats * F32 : 0;
+    cost->activations = activations_of(m, &c, s, keep, training);
+    cost->workspace = workspace_of(m, &c, s, keep, training);
+
+    const op_cost *top = m->classes ? &c.classify : &c.head;
+    const int64_t convs = c.convs * c.chunks;
+#define SUM(what) (c.mixin.what + convs * (c.filter.what + c.conv.what) + c.mixout.what)
+    const int64_t mixer_flops = SUM(flops_forward), mixer_bytes = SUM(bytes_forward);
+    cost->flops_forward = c.embed.flops_forward + m->layers * (mixer_flops + c.mlp.flops_forward) +
+                          top->flops_forward;
+    cost->bytes_forward = c.embed.bytes_forward + m->layers * (mixer_bytes + c.mlp.bytes_forward) +
+                          top->bytes_forward;
+    if (!training)
+        return STATUS_OK;
+    /* Filters are never kept; at KEEP_INPUT the whole mixer runs again. */
+    const bool again = keep == KEEP_INPUT;
+    const int64_t flops =
+        SUM(flops_backward) + (again ? mixer_flops : 0) + convs * c.filter.flops_forward;
+    const int64_t bytes =
+        SUM(bytes_backward) + (again ? mixer_bytes : 0) + convs * c.filter.bytes_forward;
+#undef SUM
+    cost->flops_backward =
+        c.embed.flops_backward + m->layers * (flops + c.mlp.flops_backward) + top->flops_backward;
+    cost->bytes_backward =
+        c.embed.bytes_backward + m->layers * (bytes + c.mlp.bytes_backward) + top->bytes_backward;
+    return STATUS_OK;
+}
+
+static status take_kept(model *m, block_kept *k, int64_t plane, keep_level keep)
+{
+    arena *a = &m->activations;
+    memset(k, 0, sizeof *k);
+    const bool mixer = m->cfg.model.mixer != MIXER_NONE;
+    k->in = take_floats(a, plane);
+    if (keep != KEEP_INPUT && mixer) {
+        k->u = take_floats(a, (m->order + 1) * plane);
+        k->conv = take_floats(a, (m->order - 1) * plane);
+        k->middle = take_floats(a, plane);
+    }
+    if (keep == KEEP_ALL)
+        k->h = take_floats(a, plane / m->d * m->inner);
+    const bool missing = !k->in ||
+                         (keep != KEEP_INPUT && mixer && (!k->u || !k->conv || !k->middle)) ||
+                         (keep == KEEP_ALL && !k->h);
+    return missing ? arena_short(a) : STATUS_OK;
+}
+
+status model_prepare(model *m, batch_shape s, keep_level keep, bool training)
+{
+    model_cost cost;
+    TRY(model_plan(m, s, keep, training, &cost));
+    m->shape = (batch_shape){0, 0, 0};
+    arena_close(&m->activations);
+    arena_close(&m->workspace);
+    if (training && !model_gradients(m))
+        return failure_last()->code;
+    TRY(arena_open(&m->activations, "activations", (size_t)cost.activations));
+    TRY(arena_open(&m->workspace, "workspace", (size_t)cost.workspace));
+    const int64_t plane = m->d * s.B * s.Lp;
+    m->residual = take_floats(&m->activations, plane);
+    m->added = m->cfg.position.encoding == ENCODING_SINUSOIDAL ? take_floats(&m->activations, plane)
+                                                               : NULL;
+    TRY(rows_reserve(m, s));
+    m->dresidual = NULL;
+    if (training) {
+        m->dresidual = take_floats(&m->activations, plane);
+        for (int64_t i = 0; i < m->layers; i++)
+            TRY(take_kept(m, &m->kept[i], plane, keep));
+    }
+    if (!m->residual || (training && !m->dresidual))
+        return arena_short(&m->activations);
+    m->shape = s;
+    m->keep = keep;
+    m->training = training;
+    return STATUS_OK;
+}
+
+void model_high_water(const model *m, size_t *activations, size_t *workspace)
+{
+    *activations = m->activations.high;
+    *workspace = m->workspace.high;
+}
