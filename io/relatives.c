@@ -2,6 +2,8 @@
  * pairs); threads and ranks share its rows. */
 #include "io/relatives.h"
 
+#include "runtime/core/rng.h"
+
 #include <ctype.h>
 #include <math.h>
 #include <stdlib.h>
@@ -9,6 +11,7 @@
 #include <strings.h>
 
 #define JACKKNIFE 64 /* stretches of sites */
+#define SAMPLE 256   /* pairs whose error is taken for typical */
 
 status genotype_bits_open(genotype_bits *g, int64_t n_people, int64_t n_sites)
 {
@@ -97,13 +100,41 @@ double relatives_error(const genotype_bits *g, int64_t i, int64_t j)
     return sqrt(sum * (double)(n - 1) / (double)n);
 }
 
-bool relatives_related(const genotype_bits *g, int64_t i, int64_t j, double *kinship)
+static int by_kinship(const void *a, const void *b)
+{
+    const related_pair *p = a, *q = b;
+    return p->kinship < q->kinship ? 1 : p->kinship > q->kinship ? -1 : 0;
+}
+
+double relatives_typical_error(const genotype_bits *g)
+{
+    related_pair sample[SAMPLE];
+    rng r = rng_at(0, RNG_SPLIT, 0, 0); /* the same pairs always: import and verify agree */
+    int64_t n = 0;
+    if (g->n_people < 2)
+        return 0;
+    for (; n < SAMPLE; n++) {
+        int32_t i = (int32_t)rng_below(&r, (uint64_t)g->n_people);
+        int32_t j = (int32_t)rng_below(&r, (uint64_t)g->n_people - 1);
+        j += j >= i;
+        sample[n] = (related_pair){i, j, relatives_kinship(g, i, j, NULL)};
+    }
+    qsort(sample, (size_t)n, sizeof *sample, by_kinship);
+    double sum = 0;
+    for (int64_t k = 0; k < n / 2; k++)
+        sum += relatives_error(g, sample[k].a, sample[k].b);
+    return sum / (double)(n / 2);
+}
+
+bool relatives_related(const genotype_bits *g, int64_t i, int64_t j, double typical_error,
+                       double *kinship)
 {
     int64_t hets;
     *kinship = relatives_kinship(g, i, j, &hets);
-    if (hets == 0 || *kinship <= RELATIVES_KINSHIP || *kinship <= 5 * 0.4 / sqrt((double)hets))
+    if (hets == 0 || *kinship <= RELATIVES_KINSHIP || *kinship <= 4 * typical_error ||
+        *kinship <= 5 * 0.4 / sqrt((double)hets))
         return false;
-    return *kinship > 5 * relatives_error(g, i, j); /* few pairs come this far */
+    return *kinship > 4 * relatives_error(g, i, j); /* few pairs come this far */
 }
 
 status relatives_find(const genotype_bits *g, int64_t first, int64_t step, related_pair **out,
@@ -111,12 +142,13 @@ status relatives_find(const genotype_bits *g, int64_t first, int64_t step, relat
 {
     related_pair *pairs = NULL;
     int64_t count = 0, room = 0;
+    double typical_error = relatives_typical_error(g);
     *out = NULL;
     *n = 0;
     for (int64_t a = first; a < g->n_people; a += step) {
         for (int64_t b = a + 1; b < g->n_people; b++) {
             double kinship;
-            if (!relatives_related(g, a, b, &kinship))
+            if (!relatives_related(g, a, b, typical_error, &kinship))
                 continue;
             if (count == room) {
                 room = room ? 2 * room : 16;

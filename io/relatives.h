@@ -47,10 +47,17 @@ double relatives_kinship(const genotype_bits *g, int64_t i, int64_t j, int64_t *
  * they hold. */
 double relatives_error(const genotype_bits *g, int64_t i, int64_t j);
 
-/* Are two people related on this evidence? Kinship beyond RELATIVES_KINSHIP, and beyond five
- * standard errors: of all pairs of a thousand strangers, none. On few sites an error cannot be
- * measured: there it is at least 0.4 / sqrt(hets), that of independent sites. */
-bool relatives_related(const genotype_bits *g, int64_t i, int64_t j, double *kinship);
+/* What that error is for strangers: the mean over some hundred pairs, of the half that is closer
+ * (pairs across populations scatter more). A pair's own error is too small where chance has made it
+ * look close. */
+double relatives_typical_error(const genotype_bits *g);
+
+/* Are two people related on this evidence? Kinship beyond RELATIVES_KINSHIP, and beyond four
+ * errors, its own and the typical one: among the pairs of a thousand strangers few or none. On few
+ * sites an error cannot be measured: there it is at least that of independent sites, 0.4 /
+ * sqrt(hets), and five of them are asked. */
+bool relatives_related(const genotype_bits *g, int64_t i, int64_t j, double typical_error,
+                       double *kinship);
 
 /* The related pairs (a, b) with a = first, first + step, ...: with (rank, size) each rank takes a
  * share. Ascending by a, then b; the caller frees *out (NULL where there are none). */
