@@ -3,6 +3,7 @@
  * opened last. */
 #include "kernels/device.h"
 
+#include "kernels/cpu/fft.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/ops.h"
 
@@ -42,8 +43,9 @@ status device_open(device_kind kind, int threads, device **out)
 
 void device_close(device **dev)
 {
-    if (!dev)
+    if (!dev || !*dev)
         return;
+    fft_plans_free(&(*dev)->state);
     free(*dev);
     *dev = NULL;
 }

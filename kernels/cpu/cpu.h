@@ -58,9 +58,12 @@ status rows_catch_up_cpu(device *dev, const rows_adam_args *a, int64_t count, in
  * backward. `kept`: the tensor that KEEP_SELECTED (mixin) or KEEP_ALL (mlp) keeps is there. */
 size_t embed_workspace_cpu(const embed_args *a, int threads);
 size_t mixin_workspace_cpu(const mixin_args *a, bool kept, int threads);
+size_t filter_workspace_cpu(const filter_args *a, int threads);
+size_t conv_workspace_cpu(const conv_args *a, int threads);
 size_t mixout_workspace_cpu(const mixout_args *a, int threads);
 size_t mlp_workspace_cpu(const mlp_args *a, bool kept, int threads);
 size_t head_workspace_cpu(const head_args *a, int threads);
 size_t classify_workspace_cpu(const classify_args *a, int threads);
+size_t rows_reduce_workspace_cpu(int64_t n);
 
 #endif
