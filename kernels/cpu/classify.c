@@ -184,7 +184,7 @@ static loss_sum cross_entropy(const classify_args *a, float *logits, bool gradie
             loss.count++;
         }
         for (int64_t k = 0; gradient && k < a->classes; k++)
-            row[k] = label < 0 ? 0.0f : (float)(exp((double)(row[k] - top)) / sum) - (k == label);
+            row[k] = label < 0 ? 0.0f : (float)(exp((double)(row[k] - top)) / sum - (k == label));
     }
     return loss;
 }

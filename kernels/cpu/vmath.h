@@ -98,13 +98,13 @@ VMATH float v_gelu(float x)
     return x / (1.0f + v_exp(-z2));
 }
 
-/* GELU and its derivative: s + x s (1 - s) (2z)',  s = 1 / (1 + e^-2z). */
+/* GELU and its derivative s + x s (1 - s) (2z)',  s = 1 / (1 + e), 1 - s = e s, e = e^-2z. */
 VMATH void v_gelu_both(float x, float *value, float *slope)
 {
     const float x2 = x * x;
-    const float s = 1.0f / (1.0f + v_exp(-x * fmaf(GELU_2AC, x2, GELU_2A)));
+    const float e = v_exp(-x * fmaf(GELU_2AC, x2, GELU_2A)), s = 1.0f / (1.0f + e);
     *value = x * s;
-    *slope = fmaf(x * s * (1.0f - s), fmaf(3.0f * GELU_2AC, x2, GELU_2A), s);
+    *slope = fmaf(x * s * (e * s), fmaf(3.0f * GELU_2AC, x2, GELU_2A), s);
 }
 
 #endif
