@@ -402,6 +402,14 @@ status safetensors_read_f32(const safetensors *s, const safetensor *t, float *ou
     return STATUS_OK;
 }
 
+status safetensors_read_i64(const safetensors *s, const safetensor *t, int64_t *out)
+{
+    if (strcmp(t->dtype, "I64") != 0)
+        return fail(STATUS_DATA, "%s: tensor %s is of %s, I64 was expected; " AGAIN, s->path,
+                    t->name, t->dtype);
+    return read_at(s, out, (size_t)(t->end - t->begin), s->data_at + t->begin);
+}
+
 status safetensors_not_finite(const safetensors *s, const safetensor *t, int64_t *nan, int64_t *inf)
 {
     *nan = *inf = 0;

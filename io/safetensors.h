@@ -34,6 +34,9 @@ const char *safetensors_meta(const safetensors *s, const char *key); /* NULL whe
 /* Reads a floating-point tensor of any width as fp32. */
 status safetensors_read_f32(const safetensors *s, const safetensor *t, float *out);
 
+/* Reads a tensor of 64-bit integers. */
+status safetensors_read_i64(const safetensors *s, const safetensor *t, int64_t *out);
+
 /* How many values of a floating-point tensor are not finite, and one warning that names up to three
  * such tensors of the file. */
 status safetensors_not_finite(const safetensors *s, const safetensor *t, int64_t *nan,

@@ -32,7 +32,7 @@ static status check_config(const config *c, int classes)
                     config_line(c, "objective"));
     if (m->d_model < 1 || m->d_model > WIDTH_MAX || m->n_layer < 0 || m->n_layer > 1024 ||
         m->d_inner < 1 || m->d_inner > WIDTH_MAX || m->order < 2 || m->order > 16 || m->l_max < 2 ||
-        m->filter_order < 1 || m->filter_order > 4096 || m->emb_dim < 3 || m->emb_dim > 257 ||
+        m->filter_order < 1 || m->filter_order > 4096 || m->emb_dim < 3 || m->emb_dim > 1025 ||
         m->emb_dim % 2 == 0)
         return fail(STATUS_USAGE,
                     "%s: the model's shape is out of range (d_model %lld, n_layer %lld, d_inner "
@@ -124,6 +124,11 @@ const config *model_config(const model *m)
 int model_classes(const model *m)
 {
     return m->classes;
+}
+
+device *model_device(const model *m)
+{
+    return m->dev;
 }
 
 position_encoding *model_position(model *m)

@@ -77,6 +77,7 @@ float *model_values(model *m);
 float *model_gradients(model *m); /* the same layout; model_backward adds; NULL without memory */
 const config *model_config(const model *m);
 int model_classes(const model *m);
+device *model_device(const model *m);
 
 /* The position encoding's row tables (NULL without). The trainer updates them. */
 position_encoding *model_position(model *m);
