@@ -1,0 +1,266 @@
+/* `crocuta plan`: what a configuration needs before it is run. Memory a worker, work and traffic of
+ * a step, how the ranks share it, and whether it fits. */
+#include "io/dataset.h"
+#include "launch/cli.h"
+#include "runtime/core/config.h"
+#include "runtime/train/plan.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char about[] = "Says what a configuration needs: memory of a worker, work and traffic "
+                            "of a step, and whether it fits (exit code 4\n"
+                            "where it does not).\n\nExample:\n  crocuta plan "
+                            "experiments/fpe-alpha.yaml --workers 4 train.micro_batch=8";
+
+typedef struct {
+    int64_t workers;
+    const char *device_memory; /* NULL: of this machine */
+    bool measure;
+} plan_options;
+
+/* ---- what the data says ---- */
+
+/* Position rows that the sites of a set can touch. */
+static status count_rows(const config *c, const dataset *d, int64_t *rows)
+{
+    const bool shared = c->position.rows == ROWS_SHARED;
+    int64_t longest = c->position.length, all = 0;
+    for (int64_t k = 0; k < d->n_chromosomes; k++) {
+        const chromosome *h = &d->chromosomes[k];
+        int64_t length = h->sites ? d->sites[h->site0 + h->sites - 1].position : 0;
+        length = h->length > length ? h->length : length;
+        longest = length > longest ? length : longest;
+    }
+    unsigned char *seen = calloc((size_t)(longest / c->position.alpha / 8 + 1), 1);
+    if (!seen)
+        return fail(STATUS_MEMORY, "plan: no memory to count the rows of %s; raise position.alpha",
+                    d->path);
+    for (int64_t k = 0; k < d->n_chromosomes; k++) {
+        const chromosome *h = &d->chromosomes[k];
+        int64_t last = -1;
+        for (int64_t i = h->site0; i < h->site0 + h->sites; i++) {
+            int64_t row = (d->sites[i].position - 1) / c->position.alpha;
+            if (shared) {
+                all += !(seen[row / 8] >> (row % 8) & 1);
+                seen[row / 8] = (unsigned char)(seen[row / 8] | 1u << (row % 8));
+            } else {
+                all += row != last;
+                last = row;
+            }
+        }
+    }
+    free(seen);
+    *rows = all;
+    return STATUS_OK;
+}
+
+static bool has_rows(const config *c)
+{
+    return c->position.encoding == ENCODING_FPE || c->position.encoding == ENCODING_FPE_MULTI ||
+           c->position.encoding == ENCODING_TABLE;
+}
+
+/* Without data: every row of the longest chromosome. */
+static status rows_without_data(const config *c, int64_t *rows)
+{
+    if (c->position.length == CONFIG_AUTO)
+        return fail(STATUS_USAGE,
+                    "%s: position.length is auto but there is no data.path to take it from; write "
+                    "it (bp of the "
+                    "longest chromosome)",
+                    c->file[0] ? c->file : "plan");
+    *rows = (c->position.length + c->position.alpha - 1) / c->position.alpha;
+    return STATUS_OK;
+}
+
+static status rows_of(const cli *c, const config *cfg, int64_t *rows)
+{
+    *rows = 0;
+    if (cfg->data.path[0] == '\0')
+        return has_rows(cfg) ? rows_without_data(cfg, rows) : STATUS_OK;
+    char path[CONFIG_TEXT];
+    config_data_path(cfg, path);
+    dataset *d = NULL;
+    TRY(dataset_open(path, c->world, &d));
+    status st = has_rows(cfg) ? count_rows(cfg, d, rows) : STATUS_OK;
+    dataset_close(&d);
+    return comm_agree(c->world, st);
+}
+
+/* ---- how much memory, how fast ---- */
+
+static status device_memory(const cli *c, const char *text, int64_t *bytes)
+{
+    if (!text) {
+        *bytes = plan_memory_available() / comm_local_size(c->world);
+        return STATUS_OK;
+    }
+    if (strcmp(text, "h100") == 0 || strcmp(text, "a100") == 0) {
+        *bytes = (int64_t)78 << 30; /* of 80 GB, what a process can take */
+        return STATUS_OK;
+    }
+    char *end;
+    double x = strtod(text, &end);
+    const char *units = "kMGT", *unit = *end ? strchr(units, *end) : NULL;
+    for (long i = 0; unit && i <= unit - units; i++)
+        x *= 1024;
+    if (end == text || !(x >= 1) || x > 1e18 || (*end && !unit) ||
+        (unit && end[1] && strcmp(end + 1, "iB") != 0))
+        return fail(STATUS_USAGE,
+                    "plan: --device-memory %s is not an amount; use bytes, 24GiB, h100 or a100",
+                    text);
+    *bytes = (int64_t)x;
+    return STATUS_OK;
+}
+
+/* Seconds a step: work at the measured rate of products and traffic at that of copies, one after
+ * the other. */
+static status measured_seconds(device *dev, const config *c, const plan *p, double *seconds)
+{
+    double gemm, copy;
+    TRY(device_measure(dev, c->model.d_model, &gemm, &copy));
+    *seconds = ((double)p->flops_per_step / gemm + (double)p->bytes_per_step / copy) /
+               (double)(p->data_parallel * p->context_parallel);
+    return STATUS_OK;
+}
+
+/* ---- output ---- */
+
+static void print_json(const config *c, const plan *p, double seconds)
+{
+    char *effective = config_json(c);
+    json_t *config_object = effective ? json_loads(effective, 0, NULL) : NULL;
+    json_t *bytes = json_pack(
+        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "weights", (json_int_t)p->weights, "gradients",
+        (json_int_t)p->gradients, "optimizer", (json_int_t)p->optimizer, "position_table",
+        (json_int_t)p->position_table, "activations", (json_int_t)p->activations, "workspace",
+        (json_int_t)p->workspace, "total", (json_int_t)p->total);
+    static const char *const recompute[] = {
+        [KEEP_INPUT] = "all", [KEEP_SELECTED] = "selected", [KEEP_ALL] = "none"};
+    json_t *root =
+        json_pack("{s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:b, s:I, s:o, s:o}", "schema",
+                  "crocuta/plan/1", "bytes", bytes, "flops_per_step", (json_int_t)p->flops_per_step,
+                  "bytes_per_step", (json_int_t)p->bytes_per_step, "context_parallel",
+                  (json_int_t)p->context_parallel, "data_parallel", (json_int_t)p->data_parallel,
+                  "micro_batch", (json_int_t)p->micro_batch, "micro_steps",
+                  (json_int_t)p->micro_steps, "recompute", recompute[p->keep], "fits", (int)p->fits,
+                  "available_bytes", (json_int_t)p->available, "seconds_per_step",
+                  seconds > 0 ? json_real(seconds) : json_null(), "config",
+                  config_object ? config_object : json_null());
+    char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
+    if (text)
+        puts(text);
+    free(text);
+    free(effective);
+    json_decref(root);
+}
+
+static void print_bytes(const char *name, int64_t bytes)
+{
+    const char *units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    double x = (double)bytes;
+    int u = 0;
+    for (; x >= 1024 && u < 4; u++)
+        x /= 1024;
+    printf("  %-16s %8.4g %s\n", name, x, units[u]);
+}
+
+static void print_text(const plan *p, double seconds)
+{
+    static const char *const recompute[] = {
+        [KEEP_INPUT] = "all", [KEEP_SELECTED] = "selected", [KEEP_ALL] = "none"};
+    printf("memory of a worker:\n");
+    print_bytes("weights", p->weights);
+    print_bytes("gradients", p->gradients);
+    print_bytes("optimizer", p->optimizer);
+    print_bytes("position table", p->position_table);
+    print_bytes("activations", p->activations);
+    print_bytes("workspace", p->workspace);
+    print_bytes("total", p->total);
+    print_bytes("available", p->available);
+    printf("a step: %lld sequences on %lld workers (%lld share a sequence), %lld at once, "
+           "recompute: %s\n",
+           (long long)p->sequences, (long long)(p->data_parallel * p->context_parallel),
+           (long long)p->context_parallel, (long long)p->micro_batch, recompute[p->keep]);
+    printf("  %.4g GFLOP, %.4g GB moved", (double)p->flops_per_step * 1e-9,
+           (double)p->bytes_per_step * 1e-9);
+    if (seconds > 0)
+        printf(", %.3g s as measured here", seconds);
+    printf("\n");
+}
+
+/* ---- the command ---- */
+
+static status read_config(const char **args, int n, config *c)
+{
+    config_defaults(c);
+    TRY(config_read(c, args[0]));
+    for (int i = 1; i < n; i++)
+        TRY(config_override(c, args[i]));
+    return config_finish(c, false);
+}
+
+static status make_plan(const cli *c, const cli_common *common, const plan_options *o, config *cfg)
+{
+    plan_request q = {.workers = o->workers ? (int)o->workers : comm_size(c->world),
+                      .training = true};
+    device *dev = NULL;
+    model *m = NULL;
+    plan p;
+    double seconds = 0;
+    TRY(rows_of(c, cfg, &q.rows));
+    TRY(device_memory(c, o->device_memory, &q.available));
+    TRY(device_open(DEVICE_CPU, cli_threads(c, common), &dev));
+    status st;
+    TRY_GOTO(cleanup, model_open(cfg, 0, dev, &m));
+    TRY_GOTO(cleanup, plan_make(m, cfg, &q, &p));
+    if (o->measure && p.fits)
+        TRY_GOTO(cleanup, measured_seconds(dev, cfg, &p, &seconds));
+    if (comm_rank(c->world) == 0 && common->json)
+        print_json(cfg, &p, seconds);
+    else if (comm_rank(c->world) == 0 && p.fits)
+        print_text(&p, seconds);
+    if (!p.fits)
+        st = plan_refuse(&p, o->device_memory ? o->device_memory : comm_host(c->world));
+
+cleanup:
+    model_close(&m);
+    device_close(&dev);
+    return st;
+}
+
+status command_plan(const cli *c)
+{
+    plan_options o = {0};
+    const option own[] = {
+        {"workers", 0, OPTION_INTEGER, &o.workers, "N",
+         "workers to plan for (default: the ranks of this call)"},
+        {"device-memory", 0, OPTION_TEXT, &o.device_memory, "BYTES",
+         "memory of a worker: bytes, 24GiB, h100 or a100"},
+        {"measure", 0, OPTION_FLAG, &o.measure, NULL,
+         "measure this machine and say how long a step takes"},
+        {NULL, 0, OPTION_FLAG, NULL, NULL, NULL},
+    };
+    cli_common common;
+    const char **args;
+    int n;
+    bool done;
+    TRY(cli_parse(c, "CONFIG [key=value ...]", about, own, &common, &args, &n, &done));
+    if (done)
+        return STATUS_OK;
+    if (n < 1 || cli_is_override(args[0]))
+        return fail(STATUS_USAGE, "plan: no configuration was given; see crocuta plan --help");
+    if (o.workers < 0 || o.workers > 1000000)
+        return fail(STATUS_USAGE, "plan: --workers %lld is impossible; use 1 to 1000000",
+                    (long long)o.workers);
+    config *cfg = calloc(1, sizeof *cfg);
+    if (!cfg)
+        return fail(STATUS_MEMORY, "plan: no memory for a configuration; close other programs");
+    status st = comm_agree(c->world, read_config(args, n, cfg));
+    if (st == STATUS_OK)
+        st = make_plan(c, &common, &o, cfg);
+    free(cfg);
+    return st;
+}

@@ -1,0 +1,153 @@
+/* The plan of a step: the model's own answers (model_plan), the optimizer's moments and the touched
+ * rows, summed for the micro-batch and keep level that fit. */
+#include "runtime/train/plan.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Columns (tokens) of a micro-batch that `auto` aims at: enough for products to run at full rate;
+ * more would only leave the caches and take memory. */
+#define MICRO_TOKENS 8192
+
+/* A touched row: values, two moments, row number and last step; and its two entries in a hash that
+ * is half full. */
+static int64_t row_bytes(int64_t k)
+{
+    return 3 * k * (int64_t)sizeof(float) + 2 * (int64_t)sizeof(int64_t) + 24;
+}
+
+static int64_t least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Fills the sums for one choice. */
+static status sum_up(const model *m, const config *c, const plan_request *q, int64_t micro_batch,
+                     keep_level keep, plan *p)
+{
+    model_cost cost;
+    const int64_t L = c->data.seq_len;
+    TRY(model_plan(m, (batch_shape){micro_batch, L, length_padded(L)}, keep, q->training, &cost));
+    p->micro_batch = micro_batch;
+    p->keep = keep;
+    p->weights = cost.weights;
+    p->gradients = cost.gradients;
+    p->optimizer = q->training ? 2 * cost.weights : 0;
+    p->position_table = q->rows * row_bytes(c->position.rank);
+    p->activations = cost.activations;
+    p->workspace = cost.workspace;
+    p->total = p->weights + p->gradients + p->optimizer + p->position_table + p->activations +
+               p->workspace;
+    p->fits = q->available == 0 || p->total <= q->available;
+
+    const int64_t share = (p->sequences + p->data_parallel - 1) / p->data_parallel;
+    p->micro_steps = (share + micro_batch - 1) / micro_batch;
+    const int64_t micro_steps = (p->sequences + micro_batch - 1) / micro_batch;
+    p->flops_per_step =
+        micro_steps * (cost.flops_forward + (q->training ? cost.flops_backward : 0));
+    p->bytes_per_step =
+        micro_steps * (cost.bytes_forward + (q->training ? cost.bytes_backward : 0));
+    return STATUS_OK;
+}
+
+static status layout(const config *c, const plan_request *q, plan *p)
+{
+    p->context_parallel = c->train.context_parallel;
+    if (q->workers % p->context_parallel != 0)
+        return fail(STATUS_USAGE,
+                    "%s: train.context_parallel is %lld, which does not divide %d workers; change "
+                    "one of them",
+                    c->file[0] ? c->file : "plan", (long long)p->context_parallel, q->workers);
+    p->data_parallel = q->workers / p->context_parallel;
+    p->sequences = c->train.tokens_per_step / c->data.seq_len;
+    if (p->sequences < 1)
+        p->sequences = 1;
+    return STATUS_OK;
+}
+
+status plan_make(const model *m, const config *c, const plan_request *q, plan *out)
+{
+    static const keep_level levels[] = {KEEP_ALL, KEEP_SELECTED, KEEP_INPUT};
+    static const recompute_kind meaning[] = {RECOMPUTE_NONE, RECOMPUTE_SELECTED, RECOMPUTE_ALL};
+    memset(out, 0, sizeof *out);
+    out->available = q->available;
+    TRY(layout(c, q, out));
+
+    const int64_t share = (out->sequences + out->data_parallel - 1) / out->data_parallel;
+    int64_t B = c->train.micro_batch;
+    const bool open = B == CONFIG_AUTO;
+    if (open)
+        B = MICRO_TOKENS / c->data.seq_len > 1 ? MICRO_TOKENS / c->data.seq_len : 1;
+    B = least(B, share);
+    for (;; B /= 2) {
+        for (int i = 0; i < 3; i++) {
+            if (c->train.recompute != RECOMPUTE_AUTO && c->train.recompute != meaning[i])
+                continue;
+            TRY(sum_up(m, c, q, B, levels[i], out));
+            if (out->fits)
+                return STATUS_OK;
+        }
+        if (!open || B == 1)
+            return STATUS_OK;
+    }
+}
+
+status plan_refuse(const plan *p, const char *host)
+{
+    const double gib = 1024.0 * 1024.0 * 1024.0;
+    char what[96] = "use a shorter data.seq_len or more memory";
+    if (p->micro_batch > 1)
+        snprintf(what, sizeof what, "lower train.micro_batch to %lld or set train.recompute: all",
+                 (long long)(p->micro_batch / 2));
+    else if (p->keep != KEEP_INPUT)
+        snprintf(what, sizeof what, "set train.recompute: all");
+    else if (p->position_table > p->total / 2)
+        snprintf(what, sizeof what, "raise position.alpha or set position.rows: site");
+    return fail(STATUS_RESOURCE, "plan: %.3g GiB a worker needed, %.3g GiB free on %s; %s",
+                (double)p->total / gib, (double)p->available / gib, host, what);
+}
+
+/* ---- memory of this node ---- */
+
+/* The number in a small file of the kernel; -1 where there is none ("max"). */
+static int64_t number_in(const char *path)
+{
+    FILE *in = fopen(path, "r");
+    if (!in)
+        return -1;
+    long long x = -1;
+    if (fscanf(in, "%lld", &x) != 1)
+        x = -1;
+    fclose(in);
+    return x;
+}
+
+static int64_t node_available(void)
+{
+    FILE *in = fopen("/proc/meminfo", "r");
+    char line[128];
+    long long kib = 0;
+    while (in && fgets(line, sizeof line, in))
+        if (sscanf(line, "MemAvailable: %lld", &kib) == 1)
+            break;
+    if (in)
+        fclose(in);
+    return kib * 1024;
+}
+
+int64_t plan_memory_available(void)
+{
+    int64_t bytes = node_available();
+    static const char *const groups[][2] = {
+        {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"},
+        {"/sys/fs/cgroup/memory/memory.limit_in_bytes",
+         "/sys/fs/cgroup/memory/memory.usage_in_bytes"},
+    };
+    for (int i = 0; i < 2; i++) {
+        int64_t limit = number_in(groups[i][0]), used = number_in(groups[i][1]);
+        if (limit > 0 && used >= 0 && limit > used && (bytes == 0 || limit - used < bytes))
+            bytes = limit - used;
+    }
+    return bytes;
+}

@@ -1,0 +1,44 @@
+/* What a step needs and costs before anything large is allocated: memory a worker, work and traffic
+ * of a step, how many sequences go through the model at once and what backward keeps. `crocuta
+ * plan` prints it, the trainer allocates it. */
+#ifndef CROCUTA_TRAIN_PLAN_H
+#define CROCUTA_TRAIN_PLAN_H
+
+#include "model/model.h"
+
+/* What the plan is made for. */
+typedef struct {
+    int workers;
+    int64_t available; /* bytes that one worker may use; 0: not known, everything fits */
+    int64_t rows;      /* position rows that the data can touch, all tables together; 0: none */
+    bool training;
+} plan_request;
+
+typedef struct {
+    int64_t weights, gradients, optimizer, position_table, activations, workspace,
+        total;                              /* bytes a worker */
+    int64_t flops_per_step, bytes_per_step; /* of all workers together */
+    int64_t context_parallel, data_parallel;
+    int64_t micro_batch; /* sequences a worker computes at once */
+    int64_t micro_steps; /* of a worker with the most sequences */
+    int64_t sequences;   /* of a step, all workers */
+    keep_level keep;
+    int64_t available;
+    bool fits;
+} plan;
+
+/* Chooses what the configuration leaves open (train.micro_batch and train.recompute: auto) for the
+ * longest windows, data.seq_len: the most that is kept first, then larger micro-batches, within
+ * what is available. Where nothing fits the smallest is planned and `fits` is false. STATUS_USAGE
+ * where workers and context_parallel do not go together. */
+status plan_make(const model *m, const config *c, const plan_request *q, plan *out);
+
+/* The refusal of a plan that does not fit, STATUS_RESOURCE: what is needed, what is there, what to
+ * change. */
+status plan_refuse(const plan *p, const char *host);
+
+/* Bytes that this process may still take: the node's available memory, or less where a control
+ * group limits it. */
+int64_t plan_memory_available(void);
+
+#endif
