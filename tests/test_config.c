@@ -307,6 +307,7 @@ static void presets(void **state)
     accepted("data: {path: a}\nmodel: {n_layer: 3, preset: small-32k}\nposition: {alpha: 10}\n");
     assert_int_equal(config_finish(&c, true), STATUS_OK);
     assert_int_equal(c.model.n_layer, 3);
+    assert_string_equal(c.model.preset, "small-32k");
     assert_int_equal(c.model.d_model, 256);
     assert_int_equal(c.position.encoding, ENCODING_FPE);
 }

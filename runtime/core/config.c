@@ -235,7 +235,8 @@ status config_preset(config *c, const char *name)
         return fail(STATUS_USAGE, "%.80s: it is not a preset%s%s%s; use one of %s", name,
                     near.best ? " (did you mean " : "", near.best ? near.best : "",
                     near.best ? "?)" : "", known);
-    snprintf(c->model.preset, sizeof c->model.preset, "%s", name);
+    if (name != c->model.preset)
+        snprintf(c->model.preset, sizeof c->model.preset, "%s", p->name);
     const struct {
         const char *key;
         int64_t *to, value;
