@@ -1,0 +1,111 @@
+/* ranks: 1
+ * Products in every form against a plain loop, the vector functions against libm in double, and
+ * what device_open promises: threads as asked, rates that are rates. */
+#include "kernels/cpu/gemm.h"
+#include "kernels/cpu/vmath.h"
+#include "tests/oracle.h"
+
+static void products(void **state)
+{
+    (void)state;
+    rng r = rng_at(1, RNG_TEST, 0, 0);
+    for (int trial = 0; trial < 200; trial++) {
+        const int64_t M = 1 + (int64_t)rng_below(&r, 70), N = 1 + (int64_t)rng_below(&r, 270);
+        const int64_t K = 1 + (int64_t)rng_below(&r, 90), extra = (int64_t)rng_below(&r, 5);
+        const bool ta = trial & 1, tb = trial & 2, add = trial & 4;
+        const int64_t lda = (ta ? M : K) + extra, ldb = (tb ? K : N) + extra, ldc = N + extra;
+        buffers all = {0};
+        tensor A = tensor_random(&all, &r, (ta ? K : M) * lda, 1.0),
+               B = tensor_random(&all, &r, (tb ? N : K) * ldb, 1.0);
+        tensor C = tensor_random(&all, &r, M * ldc, 1.0);
+        for (int64_t m = 0; m < M; m++)
+            for (int64_t n = 0; n < N; n++) {
+                double sum = add ? C.d[m * ldc + n] : 0.0;
+                for (int64_t k = 0; k < K; k++)
+                    sum +=
+                        A.d[ta ? k * lda + m : m * lda + k] * B.d[tb ? n * ldb + k : k * ldb + n];
+                C.d[m * ldc + n] = sum;
+                if (!add)
+                    C.f[m * ldc + n] = NAN; /* must not be read */
+            }
+        gemm_f32(ta, tb, M, N, K, A.f, lda, B.f, ldb, add ? 1.0f : 0.0f, C.f, ldc);
+        expect_close("product", C.f, C.d, M * ldc, 2e-6);
+        buffers_close(&all);
+    }
+}
+
+static void elementary(void **state)
+{
+    (void)state;
+    double worst_exp = 0, worst_sin = 0, worst_cos = 0, worst_tanh = 0, worst_gelu = 0,
+           worst_slope = 0;
+    for (int64_t i = -200000; i <= 200000; i++) {
+        const float x = (float)i * 4.3e-4f, y = (float)i * 0.0391f, z = (float)i * 5e-5f;
+        worst_exp = fmax(worst_exp, fabs((double)v_exp(x) / exp((double)x) - 1));
+        worst_sin = fmax(worst_sin, fabs((double)v_sin(y) - sin((double)y)));
+        worst_cos = fmax(worst_cos, fabs((double)v_cos(y) - cos((double)y)));
+        worst_tanh = fmax(worst_tanh, fabs((double)v_tanh(z) - tanh((double)z)));
+        float value, slope;
+        v_gelu_both(z, &value, &slope);
+        const double want = gelu_oracle((double)z), h = 1e-5;
+        const double steep = (gelu_oracle((double)z + h) - gelu_oracle((double)z - h)) / (2 * h);
+        assert_true(fabsf(value - v_gelu(z)) <= 1e-6f * fabsf(value) + 1e-30f);
+        worst_gelu = fmax(worst_gelu, fabs((double)value - want) / fmax(1, fabs(want)));
+        worst_slope = fmax(worst_slope, fabs((double)slope - steep));
+    }
+    print_message("exp %.1e (relative) sin %.1e cos %.1e tanh %.1e gelu %.1e slope %.1e\n",
+                  worst_exp, worst_sin, worst_cos, worst_tanh, worst_gelu, worst_slope);
+    assert_true(worst_exp < 2.5e-7);
+    assert_true(worst_sin < 1.3e-7);
+    assert_true(worst_cos < 1.3e-7);
+    assert_true(worst_tanh < 2e-7);
+    assert_true(worst_gelu < 2.5e-7);
+    assert_true(worst_slope < 6e-7);
+    assert_true(isnan(v_exp(NAN)) && isnan(v_gelu(NAN)) && isnan(v_sin(NAN)) && isnan(v_tanh(NAN)));
+    assert_true(isfinite(v_exp(1e30f)) && v_exp(-1e30f) >= 0 && v_exp(-1e30f) < 1e-37f);
+}
+
+static void opening(void **state)
+{
+    (void)state;
+    device *dev;
+    double flops, bytes;
+    assert_int_equal(device_open(DEVICE_CPU, -1, &dev), STATUS_USAGE);
+    assert_null(dev);
+    assert_int_equal(device_open(DEVICE_CUDA, 1, &dev), STATUS_USAGE);
+    OK(device_open(DEVICE_CPU, 0, &dev));
+    assert_true(dev->threads >= 1);
+    device_close(&dev);
+    assert_null(dev);
+    OK(device_open(DEVICE_CPU, 2, &dev));
+    assert_int_equal(dev->threads, 2);
+    OK(device_measure(dev, 64, &flops, &bytes));
+    print_message("%.0f GF/s, %.1f GB/s\n", flops * 1e-9, bytes * 1e-9);
+    assert_true(flops > 1e9 && flops < 1e14);
+    assert_true(bytes > 1e8 && bytes < 1e13);
+    device_close(&dev);
+}
+
+/* A workspace that is too small is an error with one line, not a crash. */
+static void short_workspace(void **state)
+{
+    (void)state;
+    bench b;
+    bench_device(&b, 1);
+    bench_workspace(&b, 64);
+    float x[64 * 4] __attribute__((aligned(64))) = {0};
+    const mixout_args a = {shape_of(1, 64), 4, x, x};
+    assert_int_equal(mixout_forward(b.dev, &a, x, x, x, x, &b.ws), STATUS_MEMORY);
+    assert_non_null(strstr(failure_last()->text, "mixout: "));
+    assert_int_equal(b.ws.used, 0);
+    arena_close(&b.ws);
+    device_close(&b.dev);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(products), cmocka_unit_test(elementary),
+                                       cmocka_unit_test(opening),
+                                       cmocka_unit_test(short_workspace)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
