@@ -1,14 +1,16 @@
-/* The table of operations. An operation ends only where bytes may travel between ranks or where a tensor is
- * kept for backward; whatever lies between is fused inside it. Each is declared once, here, with formula,
- * shapes and source, and implemented under the same name in cpu/NAME.c (and cuda/NAME.cu).
+/* The table of operations. An operation ends only where bytes may travel between ranks or where a
+ * tensor is kept for backward; whatever lies between is fused inside it. Each is declared once,
+ * here, with formula, shapes and source, and implemented under the same name in cpu/NAME.c (and
+ * cuda/NAME.cu).
  *
  * Tensors are channel-major: (d, B, Lp), channel, sequence, position, Lp = L rounded up to 64. Pads
- * (positions L..Lp-1) are zero in residuals and in everything written by an operation; gradients are zero
- * there as well. A "column" is one (sequence, position) pair; there are B * Lp of them.
+ * (positions L..Lp-1) are zero in residuals and in everything written by an operation; gradients
+ * are zero there as well. A "column" is one (sequence, position) pair; there are B * Lp of them.
  *
  * Parameter gradients are ADDED to; activation gradients are written unless a comment says added.
- * All pointers are to fp32 unless said otherwise, aligned to 64 bytes, disjoint unless said otherwise.
- * Workspace is taken from `ws` (mark and release inside); its peak is what the cost query says. */
+ * All pointers are to fp32 unless said otherwise, aligned to 64 bytes, disjoint unless said
+ * otherwise. Workspace is taken from `ws` (mark and release inside); its peak is what the cost
+ * query says. */
 #ifndef CROCUTA_KERNELS_OPS_H
 #define CROCUTA_KERNELS_OPS_H
 
@@ -26,14 +28,14 @@ static inline int64_t length_padded(int64_t L)
 
 /* What the forward pass leaves for the backward pass of a block, floats a column:
  *   INPUT     residual into the block (d): the rest is computed again
- *   SELECTED  + in_proj's product (N+1)d, the convolution's result (N-1)d, residual into the MLP (d)
- *   ALL       + fc1's product (d_inner) */
+ *   SELECTED  + in_proj's product (N+1)d, the convolution's result (N-1)d, residual into the MLP
+ * (d) ALL       + fc1's product (d_inner) */
 typedef enum { KEEP_INPUT, KEEP_SELECTED, KEEP_ALL } keep_level;
 
 /* What one call costs, before anything runs. `plan` sums this, `bench` divides by it. */
 typedef struct {
-    int64_t kept;      /* bytes kept between forward and backward */
-    int64_t workspace; /* bytes, peak of forward and backward */
+    int64_t kept;                          /* bytes kept between forward and backward */
+    int64_t workspace;                     /* bytes, peak of forward and backward */
     int64_t flops_forward, flops_backward; /* of products and transforms */
     int64_t bytes_forward, bytes_backward; /* that must move, each tensor once */
 } op_cost;
@@ -43,14 +45,16 @@ typedef struct {
     int64_t B, L, Lp;
 } batch_shape;
 
-/* ---- embed -------------------------------------------------------------------------------------------
- * residual[c,b,t] = drop( E[ids[b,t], c] + sum_levels sum_r A[slot[b,t], r] Bm[r, c] ) + added[c,b,t]
+/* ---- embed
+ * -------------------------------------------------------------------------------------------
+ * residual[c,b,t] = drop( E[ids[b,t], c] + sum_levels sum_r A[slot[b,t], r] Bm[r, c] ) +
+ * added[c,b,t]
  *
  *   ids    (B, Lp) uint8        E    (V, d)          residual (d, B, Lp), pads written zero
- *   level: slot (B, Lp) int32, -1 adds nothing;  A (slots, k) row by row;  Bm (k, d)      FPE: E(p) = A[row(p)] B
- *   added  (d, B, Lp) or NULL: a fixed encoding of the positions
- * drop keeps a value with probability 1 - dropout and scales it by 1 / (1 - dropout); the mask is a pure
- * function of (seed, step, first_column + column, c), so that backward and other ranks see the same. */
+ *   level: slot (B, Lp) int32, -1 adds nothing;  A (slots, k) row by row;  Bm (k, d)      FPE: E(p)
+ * = A[row(p)] B added  (d, B, Lp) or NULL: a fixed encoding of the positions drop keeps a value
+ * with probability 1 - dropout and scales it by 1 / (1 - dropout); the mask is a pure function of
+ * (seed, step, first_column + column, c), so that backward and other ranks see the same. */
 #define EMBED_LEVELS 8
 typedef struct {
     const int32_t *slot;
@@ -70,20 +74,21 @@ typedef struct {
     int64_t first_column;
 } embed_args;
 status embed_forward(device *dev, const embed_args *a, float *residual, arena *ws);
-/* dE (V, d) and dBm[l] (k, d) are added to; dA[l] (B * Lp, k) is written: the gradient of the row that each
- * column used (rows_reduce sums duplicates). */
-status embed_backward(device *dev, const embed_args *a, const float *dresidual, float *dE, float *const *dA,
-                      float *const *dBm, arena *ws);
+/* dE (V, d) and dBm[l] (k, d) are added to; dA[l] (B * Lp, k) is written: the gradient of the row
+ * that each column used (rows_reduce sums duplicates). */
+status embed_backward(device *dev, const embed_args *a, const float *dresidual, float *dE,
+                      float *const *dA, float *const *dBm, arena *ws);
 op_cost embed_cost(const embed_args *a);
 
-/* ---- mixin: LayerNorm -> in_proj -> 3-tap convolution -> gate ------------------------------------------
- * n = LN(residual) (eps 1e-5);  u = W n + b,  ((N+1)d);  uc[c,t] = bs[c] + sum_{j<3} ws[c,j] u[c, t-2+j]
- * slices x_0 .. x_{N-1}, v of d channels each (v last);  g = x_{N-1} * v;  gates x_0 .. x_{N-2}.
- * (Poli et al. 2023, section 3; hyenadna short_filter: tap 2 multiplies the current position, zero left pad.)
+/* ---- mixin: LayerNorm -> in_proj -> 3-tap convolution -> gate
+ * ------------------------------------------ n = LN(residual) (eps 1e-5);  u = W n + b,  ((N+1)d);
+ * uc[c,t] = bs[c] + sum_{j<3} ws[c,j] u[c, t-2+j] slices x_0 .. x_{N-1}, v of d channels each (v
+ * last);  g = x_{N-1} * v;  gates x_0 .. x_{N-2}. (Poli et al. 2023, section 3; hyenadna
+ * short_filter: tap 2 multiplies the current position, zero left pad.)
  *
- *   residual (d, B, Lp)  halo (d, B, 2) or NULL: the two columns left of this shard (NULL: zeros in u)
- *   W ((N+1)d, d)  b ((N+1)d)  taps ((N+1)d, 3)  tap_b ((N+1)d)
- *   u ((N+1)d, B, Lp) or NULL: kept product;  gates ((N-1)d, B, Lp);  g (d, B, Lp) */
+ *   residual (d, B, Lp)  halo (d, B, 2) or NULL: the two columns left of this shard (NULL: zeros in
+ * u) W ((N+1)d, d)  b ((N+1)d)  taps ((N+1)d, 3)  tap_b ((N+1)d) u ((N+1)d, B, Lp) or NULL: kept
+ * product;  gates ((N-1)d, B, Lp);  g (d, B, Lp) */
 typedef struct {
     batch_shape s;
     int64_t d, order;
@@ -93,25 +98,29 @@ typedef struct {
 typedef struct {
     float *ln_w, *ln_b, *W, *b, *taps, *tap_b;
 } mixin_grads;
-status mixin_forward(device *dev, const mixin_args *a, const float *residual, float *u, float *gates, float *g,
-                     arena *ws);
+status mixin_forward(device *dev, const mixin_args *a, const float *residual, float *u,
+                     float *gates, float *g, arena *ws);
 /* gates and g again from a kept u: what backward needs before the convolution's own backward. */
-status mixin_regate(device *dev, const mixin_args *a, const float *u, float *gates, float *g, arena *ws);
-/* dresidual (d, B, Lp) is ADDED to; dhalo (d, B, 2) written (NULL where halo is NULL). u NULL: computed again. */
+status mixin_regate(device *dev, const mixin_args *a, const float *u, float *gates, float *g,
+                    arena *ws);
+/* dresidual (d, B, Lp) is ADDED to; dhalo (d, B, 2) written (NULL where halo is NULL). u NULL:
+ * computed again. */
 status mixin_backward(device *dev, const mixin_args *a, const float *residual, const float *u,
                       const float *dgates, const float *dg, float *dresidual, float *dhalo,
                       const mixin_grads *grads, arena *ws);
 op_cost mixin_cost(const mixin_args *a, keep_level keep);
 
-/* ---- filter: the implicit filter of a chunk of channels --------------------------------------------------
- * k[c,i] = h[i,c] (exp(-tau[i] |delta_c|) + shift), h a sine MLP of the positions; see docs/model.md
- * (Poli et al. 2023, section 3.3; hyenadna HyenaFilter). The grid is built for l_max and cut to L:
- * tau = i / (l_max - 1), w = 2 pi i / l_max, z = [tau, cos(f0 w), cos(f1 w) .., -sin(f0 w), -sin(f1 w) ..],
- * f = linspace(1e-4, (emb - 1) / 2 - 1, (emb - 1) / 2); delta_c = linspace over ALL channels.
- * For order N there are (N-1) d filter channels; channel c of convolution o is o * d + c of W6,
- * and its delta is that of channel o * d + c of linspace(.., (N-1) d).
+/* ---- filter: the implicit filter of a chunk of channels
+ * -------------------------------------------------- k[c,i] = h[i,c] (exp(-tau[i] |delta_c|) +
+ * shift), h a sine MLP of the positions; see docs/model.md (Poli et al. 2023, section 3.3; hyenadna
+ * HyenaFilter). The grid is built for l_max and cut to L: tau = i / (l_max - 1), w = 2 pi i /
+ * l_max, z = [tau, cos(f0 w), cos(f1 w) .., -sin(f0 w), -sin(f1 w) ..], f = linspace(1e-4, (emb -
+ * 1) / 2 - 1, (emb - 1) / 2); delta_c = linspace over ALL channels. For order N there are (N-1) d
+ * filter channels; channel c of convolution o is o * d + c of W6, and its delta is that of channel
+ * o * d + c of linspace(.., (N-1) d).
  *
- *   W0 (F, emb) b0 (F)  freq (F)  W2 (F, F) b2 (F)  W4 (F, F) b4 (F)  W6 (channels, F)      k (dc, L) stride k_stride */
+ *   W0 (F, emb) b0 (F)  freq (F)  W2 (F, F) b2 (F)  W4 (F, F) b4 (F)  W6 (channels, F)      k (dc,
+ * L) stride k_stride */
 typedef struct {
     int64_t channels, c0, dc; /* all filter channels, and the chunk [c0, c0 + dc) */
     int64_t F, emb, l_max, L;
@@ -122,32 +131,33 @@ typedef struct {
     float *W0, *b0, *freq, *W2, *b2, *W4, *b4, *W6;
 } filter_grads;
 status filter_forward(device *dev, const filter_args *a, float *k, int64_t k_stride, arena *ws);
-/* Gradients are ADDED to. Sums over positions: fp32 products per tile, tiles summed in fp64, so that the
- * error stays below 1e-5 at a million positions. */
+/* Gradients are ADDED to. Sums over positions: fp32 products per tile, tiles summed in fp64, so
+ * that the error stays below 1e-5 at a million positions. */
 status filter_backward(device *dev, const filter_args *a, const float *dk, int64_t k_stride,
                        const filter_grads *grads, arena *ws);
 op_cost filter_cost(const filter_args *a);
 
-/* ---- conv: causal long convolution with skip, the heart of the Hyena operator (Poli et al. 2023, eq. 7) --
- *     y[c,b,t] = ( sum_{s<=t} k[c,t-s] g[c,b,s]  +  D[c] g[c,b,t] ) * gate[c,b,t]
- *   k (dc, L) stride k_stride   D (dc)   g, y (dc, B, Lp)   gate (dc, B, Lp) or NULL: no gate
- * Transforms of N >= 2L - 1 points, rounded up to an even 2,3,5,7-smooth number. */
+/* ---- conv: causal long convolution with skip, the heart of the Hyena operator (Poli et al. 2023,
+ * eq. 7) -- y[c,b,t] = ( sum_{s<=t} k[c,t-s] g[c,b,s]  +  D[c] g[c,b,t] ) * gate[c,b,t] k (dc, L)
+ * stride k_stride   D (dc)   g, y (dc, B, Lp)   gate (dc, B, Lp) or NULL: no gate Transforms of N
+ * >= 2L - 1 points, rounded up to an even 2,3,5,7-smooth number. */
 typedef struct {
     batch_shape s;
     int64_t dc, k_stride;
 } conv_args;
 status conv_forward(device *dev, const conv_args *a, const float *k, const float *D, const float *g,
                     const float *gate, float *y, arena *ws);
-/* dg and dgate (NULL without gate) are written, dD added; dk (dc, L) stride k_stride is written, summed over the
- * batch before the inverse transform. */
-status conv_backward(device *dev, const conv_args *a, const float *k, const float *D, const float *g,
-                     const float *gate, const float *dy, float *dg, float *dgate, float *dk, float *dD,
-                     arena *ws);
+/* dg and dgate (NULL without gate) are written, dD added; dk (dc, L) stride k_stride is written,
+ * summed over the batch before the inverse transform. */
+status conv_backward(device *dev, const conv_args *a, const float *k, const float *D,
+                     const float *g, const float *gate, const float *dy, float *dg, float *dgate,
+                     float *dk, float *dD, arena *ws);
 op_cost conv_cost(const conv_args *a);
 int64_t conv_points(int64_t L); /* N */
 
-/* ---- mixout: out_proj of the gated convolution, plus residual --------------------------------------------
- *     out = residual + W (gate * y) + b            gate, y, residual, out (d, B, Lp); out may be residual */
+/* ---- mixout: out_proj of the gated convolution, plus residual
+ * -------------------------------------------- out = residual + W (gate * y) + b            gate,
+ * y, residual, out (d, B, Lp); out may be residual */
 typedef struct {
     batch_shape s;
     int64_t d;
@@ -160,9 +170,9 @@ status mixout_backward(device *dev, const mixout_args *a, const float *gate, con
                        const float *dout, float *dgate, float *dy, float *dW, float *db, arena *ws);
 op_cost mixout_cost(const mixout_args *a);
 
-/* ---- mlp: LayerNorm -> fc1 -> tanh-GELU -> fc2, plus residual ---------------------------------------------
- *     out = x + W2 gelu(W1 LN(x) + b1) + b2      W1 (inner, d)  W2 (d, inner);  out may be x
- *     h (inner, B, Lp) or NULL: kept W1 LN(x) + b1 */
+/* ---- mlp: LayerNorm -> fc1 -> tanh-GELU -> fc2, plus residual
+ * --------------------------------------------- out = x + W2 gelu(W1 LN(x) + b1) + b2      W1
+ * (inner, d)  W2 (d, inner);  out may be x h (inner, B, Lp) or NULL: kept W1 LN(x) + b1 */
 typedef struct {
     batch_shape s;
     int64_t d, inner;
@@ -173,15 +183,15 @@ typedef struct {
 } mlp_grads;
 status mlp_forward(device *dev, const mlp_args *a, const float *x, float *h, float *out, arena *ws);
 /* dresidual (d, B, Lp): in, the gradient of out; out, the gradient of x. */
-status mlp_backward(device *dev, const mlp_args *a, const float *x, const float *h, float *dresidual,
-                    const mlp_grads *grads, arena *ws);
+status mlp_backward(device *dev, const mlp_args *a, const float *x, const float *h,
+                    float *dresidual, const mlp_grads *grads, arena *ws);
 op_cost mlp_cost(const mlp_args *a, keep_level keep);
 
-/* ---- head: final LayerNorm, tied logits and cross entropy, tile by tile -----------------------------------
- *     hidden = LN(residual);  logits = E hidden (V columns, pads of the vocabulary NOT masked);
- *     loss = sum over columns with a target of (logsumexp(logits) - logits[target])
- *   targets (B, Lp) uint8, TARGET_NONE: no target (pads too)
- *   outputs, each may be NULL: hidden (d, B, Lp), logits (V, B, Lp), token_loss (B, Lp) */
+/* ---- head: final LayerNorm, tied logits and cross entropy, tile by tile
+ * ----------------------------------- hidden = LN(residual);  logits = E hidden (V columns, pads of
+ * the vocabulary NOT masked); loss = sum over columns with a target of (logsumexp(logits) -
+ * logits[target]) targets (B, Lp) uint8, TARGET_NONE: no target (pads too) outputs, each may be
+ * NULL: hidden (d, B, Lp), logits (V, B, Lp), token_loss (B, Lp) */
 typedef struct {
     batch_shape s;
     int64_t d, V;
@@ -191,18 +201,19 @@ typedef struct {
 typedef struct {
     double sum;    /* nats */
     int64_t count; /* tokens with a target */
-} loss_sum; /* written by an operation, not added to */
-status head_forward(device *dev, const head_args *a, const float *residual, float *hidden, float *logits,
-                    float *token_loss, loss_sum *loss, arena *ws);
+} loss_sum;        /* written by an operation, not added to */
+status head_forward(device *dev, const head_args *a, const float *residual, float *hidden,
+                    float *logits, float *token_loss, loss_sum *loss, arena *ws);
 /* Loss and the gradient of its SUM in one pass: dresidual written; dln_w, dln_b, dE added. */
 status head_backward(device *dev, const head_args *a, const float *residual, loss_sum *loss,
                      float *dresidual, float *dln_w, float *dln_b, float *dE, arena *ws);
 op_cost head_cost(const head_args *a);
 
-/* ---- classify: final LayerNorm (or none), pool over positions, small MLP, cross entropy ---------------------
- *   pooled[b] = mean over t < L, or position L-1, of LN(residual[:, b, t]);   ln_w NULL: no norm
- *   H > 0:  logits = Wo gelu(Wh pooled + bh) + bo;   H = 0: logits = Wo pooled + bo      (classes <= 64)
- *   labels (B) int32, -1: no label. logits (B, classes) and pooled (B, d) may be NULL. */
+/* ---- classify: final LayerNorm (or none), pool over positions, small MLP, cross entropy
+ * --------------------- pooled[b] = mean over t < L, or position L-1, of LN(residual[:, b, t]);
+ * ln_w NULL: no norm H > 0:  logits = Wo gelu(Wh pooled + bh) + bo;   H = 0: logits = Wo pooled +
+ * bo      (classes <= 64) labels (B) int32, -1: no label. logits (B, classes) and pooled (B, d) may
+ * be NULL. */
 typedef struct {
     batch_shape s;
     int64_t d, H, classes;
@@ -219,80 +230,94 @@ status classify_backward(device *dev, const classify_args *a, const float *resid
                          float *dresidual, const classify_grads *grads, arena *ws);
 op_cost classify_cost(const classify_args *a);
 
-/* ---- optimizer ---------------------------------------------------------------------------------------------
- * norm: sum of squares of n numbers, in fp64, the same for any number of threads. NaN and infinity come through. */
+/* ---- optimizer
+ * ---------------------------------------------------------------------------------------------
+ * norm: sum of squares of n numbers, in fp64, the same for any number of threads. NaN and infinity
+ * come through. */
 status norm_squares(device *dev, const float *x, int64_t n, double *sum, arena *ws);
 
 /* adamw (Loshchilov & Hutter 2019, decoupled decay as in PyTorch): with g' = scale * g,
  *   p -= lr decay p;  m = b1 m + (1-b1) g';  v = b2 v + (1-b2) g'^2;
- *   p -= lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)            t = step + 1, step counted from 0 */
+ *   p -= lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)            t = step + 1, step counted
+ * from 0 */
 typedef struct {
     double lr, b1, b2, eps, decay, scale;
     int64_t step;
 } adamw_args;
-status adamw_update(device *dev, const adamw_args *a, int64_t n, float *p, const float *g, float *m, float *v);
+status adamw_update(device *dev, const adamw_args *a, int64_t n, float *p, const float *g, float *m,
+                    float *v);
 
 /* rows_reduce: sums the gradients of equal slots in a fixed order.
  *   slot (n) int32, negative ones are left out;  grad (n, k)
- *   -> unique (at most n) ascending, sum (unique, k); returns the number of unique slots in *count. */
-status rows_reduce(device *dev, int64_t n, int64_t k, const int32_t *slot, const float *grad, int32_t *unique,
-                   float *sum, int64_t *count, arena *ws);
+ *   -> unique (at most n) ascending, sum (unique, k); returns the number of unique slots in *count.
+ */
+status rows_reduce(device *dev, int64_t n, int64_t k, const int32_t *slot, const float *grad,
+                   int32_t *unique, float *sum, int64_t *count, arena *ws);
 
-/* rows_adam: Adam without decay on the given rows, exactly as if every row had been updated at every step: the
- * steps that a row sat out (zero gradient, moments decaying, learning rate of each step) are replayed first.
- *   unique (count) slots, sum (count, k) gradients times `scale`; tables p, m, v (slots, k);
- *   last (slots) int64: the last step applied to the row, -1 for none; lr_of_step (step + 1) learning rates. */
+/* rows_adam: Adam without decay on the given rows, exactly as if every row had been updated at
+ * every step: the steps that a row sat out (zero gradient, moments decaying, learning rate of each
+ * step) are replayed first. unique (count) slots, sum (count, k) gradients times `scale`; tables p,
+ * m, v (slots, k); last (slots) int64: the last step applied to the row, -1 for none; lr_of_step
+ * (step + 1) learning rates. */
 typedef struct {
     double b1, b2, eps, scale;
     int64_t step;
     const float *lr_of_step;
 } rows_adam_args;
-status rows_adam(device *dev, const rows_adam_args *a, int64_t count, int64_t k, const int32_t *unique,
-                 const float *sum, float *p, float *m, float *v, int64_t *last);
+status rows_adam(device *dev, const rows_adam_args *a, int64_t count, int64_t k,
+                 const int32_t *unique, const float *sum, float *p, float *m, float *v,
+                 int64_t *last);
 
-/* rows_catch_up: replays rows up to and including `step` (zero gradients) into out (count, k) without changing the
- * tables: what a forward pass must see. unique may be NULL: rows 0 .. count-1. */
-status rows_catch_up(device *dev, const rows_adam_args *a, int64_t count, int64_t k, const int32_t *unique,
-                     const float *p, const float *m, const float *v, const int64_t *last, float *out);
+/* rows_catch_up: replays rows up to and including `step` (zero gradients) into out (count, k)
+ * without changing the tables: what a forward pass must see. unique may be NULL: rows 0 .. count-1.
+ */
+status rows_catch_up(device *dev, const rows_adam_args *a, int64_t count, int64_t k,
+                     const int32_t *unique, const float *p, const float *m, const float *v,
+                     const int64_t *last, float *out);
 
-/* ---- the table: one pointer an operation ---------------------------------------------------------------- */
+/* ---- the table: one pointer an operation
+ * ---------------------------------------------------------------- */
 struct ops_table {
     const char *name;
     status (*embed_forward)(device *, const embed_args *, float *, arena *);
     status (*embed_backward)(device *, const embed_args *, const float *, float *, float *const *,
                              float *const *, arena *);
-    status (*mixin_forward)(device *, const mixin_args *, const float *, float *, float *, float *, arena *);
+    status (*mixin_forward)(device *, const mixin_args *, const float *, float *, float *, float *,
+                            arena *);
     status (*mixin_regate)(device *, const mixin_args *, const float *, float *, float *, arena *);
-    status (*mixin_backward)(device *, const mixin_args *, const float *, const float *, const float *,
-                             const float *, float *, float *, const mixin_grads *, arena *);
+    status (*mixin_backward)(device *, const mixin_args *, const float *, const float *,
+                             const float *, const float *, float *, float *, const mixin_grads *,
+                             arena *);
     status (*filter_forward)(device *, const filter_args *, float *, int64_t, arena *);
-    status (*filter_backward)(device *, const filter_args *, const float *, int64_t, const filter_grads *,
-                              arena *);
+    status (*filter_backward)(device *, const filter_args *, const float *, int64_t,
+                              const filter_grads *, arena *);
     status (*conv_forward)(device *, const conv_args *, const float *, const float *, const float *,
                            const float *, float *, arena *);
-    status (*conv_backward)(device *, const conv_args *, const float *, const float *, const float *,
-                            const float *, const float *, float *, float *, float *, float *, arena *);
-    status (*mixout_forward)(device *, const mixout_args *, const float *, const float *, const float *,
-                             float *, arena *);
-    status (*mixout_backward)(device *, const mixout_args *, const float *, const float *, const float *,
-                              float *, float *, float *, float *, arena *);
+    status (*conv_backward)(device *, const conv_args *, const float *, const float *,
+                            const float *, const float *, const float *, float *, float *, float *,
+                            float *, arena *);
+    status (*mixout_forward)(device *, const mixout_args *, const float *, const float *,
+                             const float *, float *, arena *);
+    status (*mixout_backward)(device *, const mixout_args *, const float *, const float *,
+                              const float *, float *, float *, float *, float *, arena *);
     status (*mlp_forward)(device *, const mlp_args *, const float *, float *, float *, arena *);
     status (*mlp_backward)(device *, const mlp_args *, const float *, const float *, float *,
                            const mlp_grads *, arena *);
-    status (*head_forward)(device *, const head_args *, const float *, float *, float *, float *, loss_sum *,
-                           arena *);
-    status (*head_backward)(device *, const head_args *, const float *, loss_sum *, float *, float *,
-                            float *, float *, arena *);
-    status (*classify_forward)(device *, const classify_args *, const float *, float *, float *, loss_sum *,
-                               arena *);
+    status (*head_forward)(device *, const head_args *, const float *, float *, float *, float *,
+                           loss_sum *, arena *);
+    status (*head_backward)(device *, const head_args *, const float *, loss_sum *, float *,
+                            float *, float *, float *, arena *);
+    status (*classify_forward)(device *, const classify_args *, const float *, float *, float *,
+                               loss_sum *, arena *);
     status (*classify_backward)(device *, const classify_args *, const float *, loss_sum *, float *,
                                 const classify_grads *, arena *);
     status (*norm_squares)(device *, const float *, int64_t, double *, arena *);
-    status (*adamw_update)(device *, const adamw_args *, int64_t, float *, const float *, float *, float *);
-    status (*rows_reduce)(device *, int64_t, int64_t, const int32_t *, const float *, int32_t *, float *,
-                          int64_t *, arena *);
-    status (*rows_adam)(device *, const rows_adam_args *, int64_t, int64_t, const int32_t *, const float *,
-                        float *, float *, float *, int64_t *);
+    status (*adamw_update)(device *, const adamw_args *, int64_t, float *, const float *, float *,
+                           float *);
+    status (*rows_reduce)(device *, int64_t, int64_t, const int32_t *, const float *, int32_t *,
+                          float *, int64_t *, arena *);
+    status (*rows_adam)(device *, const rows_adam_args *, int64_t, int64_t, const int32_t *,
+                        const float *, float *, float *, float *, int64_t *);
     status (*rows_catch_up)(device *, const rows_adam_args *, int64_t, int64_t, const int32_t *,
                             const float *, const float *, const float *, const int64_t *, float *);
 };
