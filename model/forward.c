@@ -33,7 +33,8 @@ static status block_forward(model *m, int64_t i, batch_shape s, const float *in,
 
 status forward_blocks(model *m, const batch *b, bool keep)
 {
-    TRY(rows_prepare(m, b, b->training));
+    /* Only a backward pass has gradients for rows that nobody has touched yet. */
+    TRY(rows_prepare(m, b, keep));
     if (m->cfg.position.encoding == ENCODING_SINUSOIDAL && b->position)
         position_sinusoid(m->d, b->s.B * b->s.Lp, b->position, m->added);
     embed_args a = embed_of(m, b, b->s);
