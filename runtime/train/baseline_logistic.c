@@ -52,7 +52,9 @@ static void probabilities(double *score, int classes)
  * only the touched features keep a second sum (Polyak and Juditsky's averaging; the bookkeeping as
  * in Bottou's and Xu's averaged SGD). The first epoch is not averaged. */
 typedef struct {
-    double *v, *z; /* (features + 1, classes) */
+    double *row;   /* (features + 1, 2, width): v, then z; up to four classes are one cache line a
+                      feature */
+    int width;     /* classes, rounded up to 4: the pad stays zero */
     double rate;   /* the same for every row: rows of unequal length must weigh the same */
     double shrink; /* of the weights in one step */
     double scale;  /* s_t */
@@ -60,59 +62,94 @@ typedef struct {
     int64_t averaged;
 } averaged_weights;
 
-static void sgd_step(averaged_weights *a, const sgd_options *o, const int32_t *feature, int64_t n,
-                     int64_t intercept, int32_t label)
+/* Always inlined, so that `width` is a constant in the usual case of at most four classes. */
+static inline __attribute__((always_inline)) void sgd_step_of(averaged_weights *a, int classes,
+                                                              int width, const int32_t *feature,
+                                                              int64_t n, int64_t intercept,
+                                                              int32_t label)
 {
-    const int classes = o->classes;
-    double g[MAX_CLASSES];
-    for (int c = 0; c < classes; c++)
-        g[c] = a->v[intercept * classes + c];
-    for (int64_t j = 0; j < n; j++)
-        for (int c = 0; c < classes; c++)
-            g[c] += a->v[(int64_t)feature[j] * classes + c];
-    for (int c = 0; c < classes; c++)
+    double g[MAX_CLASSES], dz[MAX_CLASSES];
+    for (int c = 0; c < width; c++)
+        g[c] = a->row[intercept * 2 * width + c];
+    for (int64_t j = 0; j < n; j++) {
+        const double *v = a->row + (int64_t)feature[j] * 2 * width;
+        for (int c = 0; c < width; c++)
+            g[c] += v[c];
+    }
+    for (int c = 0; c < width; c++)
         g[c] *= a->scale;
     probabilities(g, classes);
 
     a->scale *= 1 - a->shrink;
-    for (int c = 0; c < classes; c++)
-        g[c] = -(a->rate / a->scale) * (g[c] - (c == label));
+    for (int c = 0; c < width; c++) {
+        g[c] = c < classes ? -(a->rate / a->scale) * (g[c] - (c == label)) : 0;
+        dz[c] = a->area * g[c];
+    }
     for (int64_t j = 0; j <= n; j++) {
-        const int64_t row = j < n ? feature[j] : intercept;
-        for (int c = 0; c < classes; c++) {
-            a->v[row * classes + c] += g[c];
-            a->z[row * classes + c] -= a->area * g[c];
+        double *v = a->row + (j < n ? feature[j] : intercept) * 2 * width;
+        for (int c = 0; c < width; c++) {
+            v[c] += g[c];
+            v[width + c] -= dz[c];
         }
     }
 }
 
-/* Folds the decay into the weights before it underflows: a large penalty over millions of steps. */
-static void fold_scale(averaged_weights *a, int64_t cells)
+static void sgd_step(averaged_weights *a, int classes, const int32_t *feature, int64_t n,
+                     int64_t intercept, int32_t label)
 {
-    for (int64_t i = 0; i < cells; i++) {
-        /* sum so far = area v + z must not change while v becomes scale v and area starts anew. */
-        a->z[i] += a->area * a->v[i];
-        a->v[i] *= a->scale;
+    if (a->width == 4)
+        sgd_step_of(a, classes, 4, feature, n, intercept, label);
+    else
+        sgd_step_of(a, classes, a->width, feature, n, intercept, label);
+}
+
+/* Folds the decay into the weights before it underflows: a large penalty over millions of steps. */
+static void fold_scale(averaged_weights *a, int64_t rows)
+{
+    for (int64_t i = 0; i < rows; i++) {
+        double *v = a->row + i * 2 * a->width, *z = v + a->width;
+        /* The sum so far, area v + z, must not change while v becomes scale v and area starts anew.
+         */
+        for (int c = 0; c < a->width; c++) {
+            z[c] += a->area * v[c];
+            v[c] *= a->scale;
+        }
     }
     a->area = 0;
     a->scale = 1;
 }
 
+static void one_epoch(averaged_weights *a, const sgd_options *o, const sparse_rows *rows,
+                      const int32_t *order, int64_t features, bool averaging)
+{
+    for (int64_t i = 0; i < rows->n; i++) {
+        const int64_t row = order[i], at = rows->start[row];
+        sgd_step(a, o->classes, rows->feature + at, rows->start[row + 1] - at, features,
+                 rows->label[row]);
+        if (averaging) {
+            a->area += a->scale;
+            a->averaged++;
+        }
+        if (a->scale < 1e-6)
+            fold_scale(a, features + 1);
+    }
+}
+
 status logistic_fit(const sgd_options *o, const sparse_rows *rows, int64_t features, float *weights)
 {
-    const int64_t cells = (features + 1) * o->classes;
-    averaged_weights a = {.scale = 1};
+    averaged_weights a = {.scale = 1, .width = (o->classes + 3) / 4 * 4};
     int32_t *order = malloc((size_t)(rows->n + 1) * sizeof *order);
-    a.v = calloc((size_t)cells, sizeof *a.v);
-    a.z = calloc((size_t)cells, sizeof *a.z);
+    a.row = aligned_alloc(64, (size_t)(features + 1) * 2 * (size_t)a.width * sizeof *a.row);
     status st = STATUS_OK;
-    if (!order || !a.v || !a.z) {
-        st = fail(STATUS_MEMORY,
-                  "logistic: no memory for %lld weights; leave logistic out of --baselines",
-                  (long long)cells);
+    if (!order || !a.row) {
+        st =
+            fail(STATUS_MEMORY,
+                 "logistic: no memory for weights of %lld sites; leave logistic out of --baselines",
+                 (long long)features);
         goto done;
     }
-    memset(weights, 0, (size_t)cells * sizeof *weights);
+    memset(a.row, 0, (size_t)(features + 1) * 2 * (size_t)a.width * sizeof *a.row);
+    memset(weights, 0, (size_t)(features + 1) * (size_t)o->classes * sizeof *weights);
     if (rows->n == 0)
         goto done;
     a.rate = o->step / (1 + (double)rows->start[rows->n] / (double)rows->n);
@@ -121,25 +158,18 @@ status logistic_fit(const sgd_options *o, const sparse_rows *rows, int64_t featu
         order[i] = (int32_t)i;
     for (int epoch = 0; epoch < o->epochs; epoch++) {
         shuffle(order, rows->n, o, epoch);
-        for (int64_t i = 0; i < rows->n; i++) {
-            const int64_t row = order[i], at = rows->start[row];
-            sgd_step(&a, o, rows->feature + at, rows->start[row + 1] - at, features,
-                     rows->label[row]);
-            if (epoch > 0 || o->epochs == 1) {
-                a.area += a.scale;
-                a.averaged++;
-            }
-            if (a.scale < 1e-6)
-                fold_scale(&a, cells);
-        }
+        one_epoch(&a, o, rows, order, features, epoch > 0 || o->epochs == 1);
     }
-    for (int64_t i = 0; i < cells; i++)
-        weights[i] = (float)((a.area * a.v[i] + a.z[i]) / (double)a.averaged);
+    for (int64_t i = 0; i <= features; i++)
+        for (int c = 0; c < o->classes; c++) {
+            const double *v = a.row + i * 2 * a.width;
+            weights[i * o->classes + c] =
+                (float)((a.area * v[c] + v[a.width + c]) / (double)a.averaged);
+        }
 
 done:
     free(order);
-    free(a.v);
-    free(a.z);
+    free(a.row);
     return st;
 }
 

@@ -1,0 +1,136 @@
+/* crocuta evaluate: a model and simple methods on the same held-out windows. */
+#include "launch/cli.h"
+#include "runtime/core/log.h"
+#include "runtime/train/evaluate.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const char about[] =
+    "Judges a classifier and simple methods on the same windows of people nobody trained on: "
+    "accuracy,\n"
+    "balanced accuracy, log loss, calibration, a window and a person at a time, with 95 % "
+    "intervals by\n"
+    "bootstrap over people and over blocks of sites, and paired differences. MODEL `none`: the "
+    "simple\n"
+    "methods alone. Choose on --split valid; look at the test people once a reported number.\n\n"
+    "  crocuta evaluate runs/classifier people.h5 -o runs/classifier/evaluate --context 128,512\n";
+
+static status parse_contexts(const char *list, evaluate_options *o)
+{
+    for (const char *at = list; *at;) {
+        char *end = NULL;
+        const long long n = strtoll(at, &end, 10);
+        if (end == at || (*end && *end != ',') || n < 2 || n > 1 << 24)
+            return fail(STATUS_USAGE,
+                        "--context: %s is not a list of window lengths (2 SNPs or more); "
+                        "write them as 128,256",
+                        list);
+        if (o->n_contexts == EVALUATE_CONTEXTS)
+            return fail(STATUS_USAGE, "--context: more than %d lengths; give fewer",
+                        EVALUATE_CONTEXTS);
+        for (int k = 0; k < o->n_contexts; k++)
+            if (o->contexts[k] == n)
+                return fail(STATUS_USAGE, "--context: %lld stands there twice; name it once", n);
+        o->contexts[o->n_contexts++] = n;
+        at = *end ? end + 1 : end;
+    }
+    if (o->n_contexts == 0)
+        return fail(STATUS_USAGE, "--context: the list is empty; write it as 128,256");
+    return STATUS_OK;
+}
+
+static status parse_split(const char *name, split_kind *out)
+{
+    static const char *const names[] = {"train", "valid", "test"};
+    for (int k = 0; k < 3; k++)
+        if (!strcmp(name, names[k])) {
+            *out = (split_kind)k;
+            return STATUS_OK;
+        }
+    return fail(STATUS_USAGE, "--split: %s is not a split; choose train, valid or test", name);
+}
+
+static status parse(const cli *c, evaluate_options *o, cli_common *common, bool *done)
+{
+    const char *split = "test", *contexts = "128,256,512,1024";
+    const char *baselines = "majority,density,nb,nb-absent,logistic,lookup", **args = NULL;
+    int n = 0;
+    o->rounds = 1000;
+    const option own[] = {
+        {"split", 0, OPTION_TEXT, &split, "SPLIT",
+         "people to judge on: test, valid or train (test)"},
+        {"context", 0, OPTION_TEXT, &contexts, "N,N",
+         "window lengths in carried sites (128,256,512,1024)"},
+        {"stride", 0, OPTION_INTEGER, &o->stride, "N",
+         "sites from one window to the next (its length)"},
+        {"baselines", 0, OPTION_TEXT, &baselines, "LIST",
+         "majority, density, nb, nb-absent, logistic, lookup (all)"},
+        {"bootstrap", 0, OPTION_INTEGER, &o->rounds, "N", "rounds of the bootstrap (1000)"},
+        {0}};
+    TRY(cli_parse(c, "MODEL|none DATA.h5 -o DIR", about, own, common, &args, &n, done));
+    if (*done)
+        return STATUS_OK;
+    if (n != 2)
+        return fail(STATUS_USAGE,
+                    "evaluate: %d names instead of a model and a data set; see crocuta "
+                    "evaluate --help",
+                    n);
+    if (!common->output)
+        return fail(STATUS_USAGE, "evaluate: no folder for the results; give one with -o");
+    if (o->stride < 0)
+        return fail(STATUS_USAGE, "--stride: %lld; give 1 or more", (long long)o->stride);
+    if (o->rounds < 1 || o->rounds > 1000000)
+        return fail(STATUS_USAGE, "--bootstrap: %lld rounds; give 1 to 1000000",
+                    (long long)o->rounds);
+    TRY(parse_contexts(contexts, o));
+    TRY(parse_split(split, &o->split));
+    TRY(baselines_parse(baselines, o->baselines));
+    o->model = args[0];
+    o->data = args[1];
+    o->output = common->output;
+    o->seed = (uint64_t)common->seed;
+    o->threads = cli_threads(c, common);
+    o->device = strcmp(common->device, "cuda") ? DEVICE_CPU : DEVICE_CUDA;
+    return STATUS_OK;
+}
+
+static status write_and_print(const cli *c, const evaluation *e, const cli_common *common)
+{
+    TRY(evaluate_record(e, comm_host(c->world), comm_rank(c->world)));
+    TRY(evaluate_write(e));
+    if (!common->json) {
+        evaluate_print(e, stdout);
+        return STATUS_OK;
+    }
+    char *json = evaluate_json(e);
+    if (!json)
+        return fail(STATUS_MEMORY,
+                    "evaluate: no memory for the JSON document; close other programs");
+    fputs(json, stdout);
+    free(json);
+    return STATUS_OK;
+}
+
+status command_evaluate(const cli *c)
+{
+    cli_common common;
+    evaluate_options o = {0};
+    evaluation *e = NULL;
+    char command[4096];
+    bool done = false;
+    TRY(parse(c, &o, &common, &done));
+    if (done)
+        return STATUS_OK;
+    cli_command_line(c, command, sizeof command);
+    o.command = command;
+    TRY(cli_output_free(c, &common, o.output));
+    status st = evaluate_run(&o, c->world, &e);
+    if (st == STATUS_OK) {
+        if (comm_rank(c->world) == 0)
+            st = write_and_print(c, e, &common);
+        st = comm_agree(c->world, st);
+    }
+    evaluate_close(&e);
+    return st;
+}

@@ -1,0 +1,300 @@
+/* The course of an evaluation: open the data, cut windows, let every method judge them, sum up. */
+#include "runtime/train/evaluate.h"
+
+#include "runtime/core/log.h"
+#include "runtime/train/lookup.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const split_names[] = {"train", "valid", "test"};
+
+/* Windows are cut as the model's configuration says, as the defaults say without a model. */
+static void windows_like(evaluation *e)
+{
+    config *c = calloc(1, sizeof *c);
+    if (!c)
+        return;
+    config_defaults(c);
+    e->data = c->data;
+    free(c);
+    if (e->model) {
+        const config_data *of = &evaluate_model_config(e->model)->data;
+        e->data.alleles = of->alleles;
+        e->data.max_gap = of->max_gap;
+        e->data.unphased = of->unphased;
+    }
+    e->data.seq_len = 0; /* no training window is drawn here */
+    e->data.sampling = SAMPLING_STRATIFIED;
+}
+
+static status check_people(evaluation *e)
+{
+    int64_t labelled[3] = {0};
+    for (int64_t i = 0; i < e->d->n_people; i++)
+        if (e->d->people[i].label >= 0) {
+            labelled[e->d->people[i].split]++;
+            e->people_of_split[e->d->people[i].split]++;
+        }
+    e->classes = (int)e->d->n_labels;
+    if (e->d->n_labels < 2)
+        return fail(
+            STATUS_DATA,
+            "%s: %lld label(s), a classifier needs two or more; import it with a sample map "
+            "(-m)",
+            e->o.data, (long long)e->d->n_labels);
+    if (labelled[e->o.split] == 0)
+        return fail(STATUS_DATA,
+                    "%s: nobody with a label is in the %s split; choose another --split or import "
+                    "with other shares",
+                    e->o.data, split_names[e->o.split]);
+    if (labelled[SPLIT_TRAIN] == 0)
+        return fail(STATUS_DATA,
+                    "%s: nobody with a label is in the train split: no baseline can be fitted; "
+                    "import with other shares",
+                    e->o.data);
+    return STATUS_OK;
+}
+
+static status open_all(evaluation *e, comm *c)
+{
+    TRY(dataset_open(e->o.data, c, &e->d));
+    if (strcmp(e->o.model, "none") != 0)
+        TRY(comm_agree(
+            c, evaluate_model_open(e->o.model, e->d, e->o.device, e->o.threads, &e->model)));
+    windows_like(e);
+    TRY(check_people(e));
+    TRY(dataset_block(e->d, e->data.max_gap));
+    return comm_agree(c, draws_open(e->d, &e->data, e->o.seed, &e->x));
+}
+
+static status add_method(evaluation *e, context_result *r, const char *name, method_result **out)
+{
+    method_result *m = &r->method[r->n_methods];
+    const size_t n = (size_t)r->windows.n, classes = (size_t)e->classes;
+    *m = (method_result){.method = name, .l2 = NAN};
+    m->logp = calloc(n * classes + 1, sizeof *m->logp);
+    m->predicted = calloc(n + 1, sizeof *m->predicted);
+    m->confusion = calloc(classes * classes, sizeof *m->confusion);
+    r->n_methods++;
+    if (!m->logp || !m->predicted || !m->confusion)
+        return fail(STATUS_MEMORY, "%s: no memory for %lld windows; evaluate longer contexts",
+                    e->o.data, (long long)n);
+    *out = m;
+    return STATUS_OK;
+}
+
+/* Training windows at every half length, as logistic regression and the density want them. */
+static status fit_baseline(evaluation *e, context_result *r, const site_counts *counts,
+                           baseline_kind kind, comm *c, method_result *m)
+{
+    window_set train = {0}, valid = {0};
+    const int64_t n = r->windows.context;
+    status st = STATUS_OK;
+    if (kind == BASELINE_MAJORITY)
+        baseline_majority(counts, &r->windows, m->logp);
+    if (kind == BASELINE_NB)
+        return baseline_nb(counts, &r->windows, m->logp);
+    if (kind == BASELINE_NB_ABSENT)
+        return baseline_nb_absent(counts, &r->windows, m->logp);
+    if (kind != BASELINE_DENSITY && kind != BASELINE_LOGISTIC)
+        return STATUS_OK;
+
+    TRY_GOTO(done, window_set_tile(e->d, e->x, SPLIT_TRAIN, n, n > 1 ? n / 2 : 1, &train));
+    if (kind == BASELINE_DENSITY) {
+        st = baseline_density(&train, &r->windows, e->classes, m->logp);
+        goto done;
+    }
+    TRY_GOTO(done, window_set_tile(e->d, e->x, SPLIT_VALID, n, n, &valid));
+    const logistic_options o = {.classes = e->classes, .threads = e->o.threads, .seed = e->o.seed};
+    st = baseline_logistic(&o, c, &train, &valid, &r->windows, m->logp, &m->l2);
+
+done:
+    window_set_free(&train);
+    window_set_free(&valid);
+    return st;
+}
+
+static status run_context(evaluation *e, const site_counts *counts, comm *c, context_result *r)
+{
+    method_result *m = NULL;
+    if (e->model && evaluate_model_classifies(e->model)) {
+        TRY(comm_agree(c, add_method(e, r, "model", &m)));
+        TRY(evaluate_model_classes(e->model, &r->windows, c, m->logp));
+    }
+    for (int k = 0; k < BASELINE_KINDS; k++) {
+        if (!e->o.baselines[k] || k == BASELINE_LOOKUP)
+            continue;
+        TRY(comm_agree(c, add_method(e, r, baseline_name((baseline_kind)k), &m)));
+        TRY(comm_agree(c, fit_baseline(e, r, counts, (baseline_kind)k, c, m)));
+    }
+    TRY(comm_agree(c, context_summarise(e, r)));
+    log_note("%lld SNPs: %lld windows of %lld people judged by %d methods",
+             (long long)r->windows.context, (long long)r->windows.n, (long long)r->n_people,
+             r->n_methods);
+    return STATUS_OK;
+}
+
+/* A context that nobody's blocks are long enough for is left out, unless the user named it and
+ * nothing is left. */
+static status run_contexts(evaluation *e, const site_counts *counts, comm *c)
+{
+    for (int k = 0; k < e->o.n_contexts; k++) {
+        context_result *r = &e->context[e->n_contexts];
+        const int64_t n = e->o.contexts[k];
+        TRY(comm_agree(c, window_set_tile(e->d, e->x, e->o.split, n,
+                                          e->o.stride > 0 ? e->o.stride : n, &r->windows)));
+        if (r->windows.n == 0) {
+            window_set_free(&r->windows);
+            log_warning("%s: no person of the %s split carries %lld sites in a row without a gap; "
+                        "context %lld is left out",
+                        e->o.data, split_names[e->o.split], (long long)n, (long long)n);
+            continue;
+        }
+        e->n_contexts++;
+        TRY(run_context(e, counts, c, r));
+    }
+    if (e->n_contexts == 0)
+        return fail(STATUS_DATA,
+                    "%s: no window of any context fits; ask for shorter ones with --context",
+                    e->o.data);
+    return STATUS_OK;
+}
+
+/* The context that tables and perplexity are for: the one the model was trained on, else the
+ * shortest. */
+static int choose_main_context(const evaluation *e)
+{
+    int best = 0;
+    for (int k = 0; k < e->n_contexts; k++) {
+        if (e->model &&
+            e->context[k].windows.context == evaluate_model_config(e->model)->data.seq_len)
+            return k;
+        if (e->context[k].windows.context < e->context[best].windows.context)
+            best = k;
+    }
+    return best;
+}
+
+/* Perplexity of the look-up on the windows of one context. */
+static status lookup_perplexity(const evaluation *e, const window_set *w, int64_t alpha,
+                                rows_kind rows, objective_kind objective, double *perplexity)
+{
+    lookup *l = NULL;
+    uint8_t *ids = malloc((size_t)w->context);
+    int32_t *sites = malloc((size_t)w->context * sizeof *sites);
+    status st = STATUS_OK;
+    if (!ids || !sites) {
+        st = fail(STATUS_MEMORY, "%s: no memory for a window; ask for shorter ones with --context",
+                  e->o.data);
+        goto done;
+    }
+    TRY_GOTO(done, lookup_open(e->d, e->data.alleles, alpha, rows, objective, &l));
+    double loss = 0;
+    int64_t targets = 0;
+    for (int64_t i = 0; i < w->n; i++) {
+        draws_fill(e->x, &w->at[i], ids, NULL, sites);
+        loss += lookup_window(l, ids, sites, w->at[i].count);
+        targets += w->at[i].count - 1;
+    }
+    *perplexity = targets ? exp(loss / (double)targets) : NAN;
+
+done:
+    lookup_close(&l);
+    free(ids);
+    free(sites);
+    return st;
+}
+
+static status run_lookups(evaluation *e, const window_set *w, perplexity_result *p)
+{
+    const int64_t alphas[LOOKUP_ALPHAS] = {1, 10, 100, 1000};
+    const rows_kind rows =
+        e->model ? evaluate_model_config(e->model)->position.rows : ROWS_CHROMOSOME;
+    TRY(lookup_perplexity(e, w, p->alpha, rows, OBJECTIVE_AUTOREGRESSIVE,
+                          &p->lookup_autoregressive));
+    TRY(lookup_perplexity(e, w, p->alpha, rows, OBJECTIVE_POSITION_CONDITIONED,
+                          &p->lookup_position));
+    for (int k = 0; !e->model && k < LOOKUP_ALPHAS; k++) {
+        p->by_alpha[k] = alphas[k];
+        TRY(lookup_perplexity(e, w, alphas[k], rows, OBJECTIVE_AUTOREGRESSIVE,
+                              &p->lookup_by_alpha[k][0]));
+        TRY(lookup_perplexity(e, w, alphas[k], rows, OBJECTIVE_POSITION_CONDITIONED,
+                              &p->lookup_by_alpha[k][1]));
+        p->n_alphas = k + 1;
+    }
+    return STATUS_OK;
+}
+
+static status run_perplexity(evaluation *e, comm *c)
+{
+    const context_result *r = &e->context[e->main_context];
+    perplexity_result *p = &e->perplexity;
+    *p =
+        (perplexity_result){.context = r->windows.context,
+                            .n_people = r->n_people,
+                            .n_windows = r->windows.n,
+                            .targets = r->windows.n * (r->windows.context - 1),
+                            .alpha = e->model ? evaluate_model_config(e->model)->position.alpha : 1,
+                            .autoregressive = NAN,
+                            .position_conditioned = NAN,
+                            .lookup_autoregressive = NAN,
+                            .lookup_position = NAN};
+    if (e->o.baselines[BASELINE_LOOKUP])
+        TRY(comm_agree(c, run_lookups(e, &r->windows, p)));
+    if (!e->model || !evaluate_model_predicts(e->model))
+        return STATUS_OK;
+    double loss = 0;
+    int64_t targets = 0;
+    TRY(evaluate_model_loss(e->model, &r->windows, c, &loss, &targets));
+    const double perplexity = targets ? exp(loss / (double)targets) : NAN;
+    p->targets = targets;
+    if (evaluate_model_config(e->model)->objective == OBJECTIVE_POSITION_CONDITIONED)
+        p->position_conditioned = perplexity;
+    else
+        p->autoregressive = perplexity;
+    return STATUS_OK;
+}
+
+status evaluate_run(const evaluate_options *o, comm *c, evaluation **out)
+{
+    site_counts counts = {0};
+    const double start = clock_monotonic_s();
+    evaluation *e = *out = calloc(1, sizeof *e);
+    status st = STATUS_OK;
+    if (!e)
+        st = fail(STATUS_MEMORY, "%s: no memory for an evaluation; close other programs", o->data);
+    TRY(comm_agree(c, st));
+    e->o = *o;
+    TRY(open_all(e, c));
+    TRY_GOTO(done, comm_agree(c, site_counts_open(e->d, e->data.alleles, &counts)));
+    TRY_GOTO(done, run_contexts(e, &counts, c));
+    e->main_context = choose_main_context(e);
+    TRY_GOTO(done, run_perplexity(e, c));
+    e->seconds = clock_monotonic_s() - start;
+
+done:
+    site_counts_free(&counts);
+    return st;
+}
+
+void evaluate_close(evaluation **out)
+{
+    evaluation *e = *out;
+    if (!e)
+        return;
+    for (int k = 0; k < EVALUATE_CONTEXTS; k++) {
+        for (int m = 0; m < e->context[k].n_methods; m++) {
+            free(e->context[k].method[m].logp);
+            free(e->context[k].method[m].predicted);
+            free(e->context[k].method[m].confusion);
+        }
+        window_set_free(&e->context[k].windows);
+    }
+    evaluate_model_close(&e->model);
+    draws_close(&e->x);
+    dataset_close(&e->d);
+    free(e);
+    *out = NULL;
+}

@@ -1,0 +1,195 @@
+/* evaluate.json: every number of an evaluation with its n, for programs. Fractions and counts,
+ * never per cent; a number that does not exist is null. */
+#include "runtime/train/evaluate.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static json_t *number(double x)
+{
+    return isfinite(x) ? json_real(x) : json_null();
+}
+
+static json_t *pair(interval i)
+{
+    return json_pack("[o,o]", number(i.low), number(i.high));
+}
+
+static const char *phase_name(const evaluation *e)
+{
+    return e->data.alleles == ALLELES_UNION ? "union" : "haplotype";
+}
+
+/* {POPULATION: {n_people, n_windows, accuracy}} */
+static json_t *per_population(const evaluation *e, const context_result *r, const method_result *m)
+{
+    json_t *all = json_object();
+    const window_set *w = &r->windows;
+    for (int64_t i = 0; i < w->n; i++) {
+        const char *name = e->d->people[w->at[i].person].population;
+        json_t *one = json_object_get(all, name);
+        if (!one) {
+            one = json_pack("{s:I,s:I,s:I}", "n_people", (json_int_t)0, "n_windows", (json_int_t)0,
+                            "hits", (json_int_t)0);
+            json_object_set_new(all, name, one);
+        }
+        const bool new_person = i == 0 || w->at[i].person != w->at[i - 1].person;
+        json_t *people = json_object_get(one, "n_people"), *n = json_object_get(one, "n_windows"),
+               *hits = json_object_get(one, "hits");
+        json_integer_set(people, json_integer_value(people) + new_person);
+        json_integer_set(n, json_integer_value(n) + 1);
+        json_integer_set(hits, json_integer_value(hits) + (m->predicted[i] == w->label[i]));
+    }
+    const char *name;
+    json_t *one;
+    json_object_foreach(all, name, one)
+    {
+        const double hits = (double)json_integer_value(json_object_get(one, "hits"));
+        const double n = (double)json_integer_value(json_object_get(one, "n_windows"));
+        json_object_set_new(one, "accuracy", number(hits / n));
+        json_object_del(one, "hits");
+    }
+    return all;
+}
+
+static json_t *confusion(const evaluation *e, const method_result *m)
+{
+    json_t *rows = json_array();
+    for (int t = 0; t < e->classes; t++) {
+        json_t *row = json_array();
+        for (int p = 0; p < e->classes; p++)
+            json_array_append_new(row, json_integer(m->confusion[t * e->classes + p]));
+        json_array_append_new(rows, row);
+    }
+    return rows;
+}
+
+/* The reliability picture: per bin of confidence, how many windows, how sure, how often right. */
+static json_t *calibration(const method_result *m)
+{
+    json_t *bins = json_array();
+    for (int b = 0; b < ECE_BINS; b++) {
+        const double n = (double)m->bin_count[b];
+        json_array_append_new(bins,
+                              json_pack("{s:I,s:o,s:o}", "n_windows", (json_int_t)m->bin_count[b],
+                                        "confidence", number(m->bin_confidence[b] / n), "accuracy",
+                                        number((double)m->bin_hits[b] / n)));
+    }
+    return bins;
+}
+
+static json_t *method_json(const evaluation *e, const context_result *r, const method_result *m)
+{
+    json_t *j = json_object();
+    json_object_set_new(j, "method", json_string(m->method));
+    json_object_set_new(j, "context", json_integer(r->windows.context));
+    json_object_set_new(j, "phase", json_string(phase_name(e)));
+    json_object_set_new(j, "n_people", json_integer(r->n_people));
+    json_object_set_new(j, "n_windows", json_integer(r->windows.n));
+    json_object_set_new(j, "median_span_bp", number(r->median_span_bp));
+    json_object_set_new(j, "accuracy", number(m->accuracy));
+    json_object_set_new(j, "ci_people", pair(m->ci_people));
+    json_object_set_new(j, "ci_blocks", pair(m->ci_blocks));
+    json_object_set_new(j, "balanced_accuracy", number(m->balanced_accuracy));
+    json_object_set_new(j, "log_loss", number(m->log_loss));
+    json_object_set_new(j, "ece", number(m->ece));
+    json_object_set_new(j, "accuracy_person", number(m->accuracy_person));
+    json_object_set_new(j, "ci_person", pair(m->ci_person));
+    json_object_set_new(j, "per_population", per_population(e, r, m));
+    json_object_set_new(j, "confusion", confusion(e, m));
+    json_object_set_new(j, "calibration", calibration(m));
+    if (isfinite(m->l2))
+        json_object_set_new(j, "l2", number(m->l2));
+    return j;
+}
+
+static json_t *paired_json(const context_result *r, int k)
+{
+    const int other = r->paired[k].other;
+    return json_pack("{s:s,s:s,s:I,s:o,s:o,s:I,s:I}", "a", r->method[0].method, "b",
+                     r->method[other].method, "context", (json_int_t)r->windows.context,
+                     "difference", number(r->paired[k].difference), "ci_people",
+                     pair(r->paired[k].ci_people), "n_people", (json_int_t)r->n_people, "n_windows",
+                     (json_int_t)r->windows.n);
+}
+
+static json_t *perplexity_json(const perplexity_result *p)
+{
+    json_t *j = json_pack(
+        "{s:o,s:o,s:o,s:o,s:I,s:I,s:I,s:I,s:I}", "autoregressive", number(p->autoregressive),
+        "position_conditioned", number(p->position_conditioned), "lookup_autoregressive",
+        number(p->lookup_autoregressive), "lookup_position", number(p->lookup_position), "context",
+        (json_int_t)p->context, "alpha", (json_int_t)p->alpha, "n_people", (json_int_t)p->n_people,
+        "n_windows", (json_int_t)p->n_windows, "targets", (json_int_t)p->targets);
+    if (p->n_alphas == 0)
+        return j;
+    json_t *list = json_array();
+    for (int k = 0; k < p->n_alphas; k++)
+        json_array_append_new(list,
+                              json_pack("{s:I,s:o,s:o}", "alpha", (json_int_t)p->by_alpha[k],
+                                        "lookup_autoregressive", number(p->lookup_by_alpha[k][0]),
+                                        "lookup_position", number(p->lookup_by_alpha[k][1])));
+    json_object_set_new(j, "lookup_by_alpha", list);
+    return j;
+}
+
+static json_t *data_json(const evaluation *e)
+{
+    const dataset *d = e->d;
+    return json_pack("{s:s,s:s,s:s,s:b,s:b,s:{s:I,s:I,s:I},s:I,s:I}", "path", e->o.data, "assembly",
+                     d->assembly, "split_hash", d->split_hash, "phased", d->phased, "simulated",
+                     strcasestr(d->assembly, "simulated") != NULL, "people", "train",
+                     (json_int_t)e->people_of_split[SPLIT_TRAIN], "valid",
+                     (json_int_t)e->people_of_split[SPLIT_VALID], "test",
+                     (json_int_t)e->people_of_split[SPLIT_TEST], "sites", (json_int_t)d->n_sites,
+                     "blocks", (json_int_t)d->n_blocks);
+}
+
+char *evaluate_json(const evaluation *e)
+{
+    static const char *const splits[] = {"train", "valid", "test"};
+    json_t *j = json_object(), *results = json_array(), *paired = json_array(),
+           *labels = json_array();
+    for (int k = 0; k < e->n_contexts; k++) {
+        const context_result *r = &e->context[k];
+        for (int m = 0; m < r->n_methods; m++)
+            json_array_append_new(results, method_json(e, r, &r->method[m]));
+        for (int m = 0; m < r->n_paired; m++)
+            json_array_append_new(paired, paired_json(r, m));
+    }
+    for (int c = 0; c < e->classes; c++)
+        json_array_append_new(labels, json_string(e->d->labels[c]));
+    json_object_set_new(j, "schema", json_string("crocuta/evaluate/1"));
+    json_object_set_new(j, "model", json_string(e->o.model));
+    if (e->model) {
+        const model_file *f = evaluate_model_file(e->model);
+        json_object_set_new(j, "model_file", json_string(f->path));
+        json_object_set_new(j, "model_step", json_integer(f->step));
+    }
+    json_object_set_new(j, "split", json_string(splits[e->o.split]));
+    json_object_set_new(j, "labels", labels);
+    json_object_set_new(j, "results", results);
+    json_object_set_new(j, "paired", paired);
+    json_object_set_new(j, "perplexity", perplexity_json(&e->perplexity));
+    json_object_set_new(j, "data", data_json(e));
+    json_object_set_new(j, "seeds",
+                        json_pack("{s:I,s:I,s:I}", "bootstrap", (json_int_t)e->o.seed, "logistic",
+                                  (json_int_t)e->o.seed, "data", (json_int_t)e->d->seed));
+    json_object_set_new(j, "bootstrap_rounds", json_integer(e->o.rounds));
+    json_object_set_new(j, "seconds", number(e->seconds));
+    json_object_set_new(j, "command", json_string(e->o.command));
+    char *text = json_dumps(j, JSON_INDENT(1) | JSON_REAL_PRECISION(12));
+    json_decref(j);
+    if (!text)
+        return NULL;
+    const size_t n = strlen(text);
+    char *lines = realloc(text, n + 2);
+    if (!lines) {
+        free(text);
+        return NULL;
+    }
+    memcpy(lines + n, "\n", 2);
+    return lines;
+}

@@ -1,0 +1,340 @@
+/* A model on the windows of an evaluation: see evaluate_model.h. People are dealt to ranks in turn;
+ * every answer has one place in an array that is zero on the other ranks, so that sums over ranks
+ * are exact. */
+#include "runtime/train/evaluate_model.h"
+
+#include "model/model.h"
+#include "runtime/core/log.h"
+#include "runtime/train/model_file.h"
+#include "runtime/train/statistics.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BATCH_TOKENS 8192 /* a micro-batch: enough for the products, little memory */
+
+struct evaluate_model {
+    model_file *file;
+    device *dev;
+    const dataset *d;
+    int *class_of; /* (file->classes) class of the data set */
+    int64_t batch_room, length_room;
+    /* one micro-batch, (batch_room, length_room padded) */
+    uint8_t *ids, *targets;
+    int64_t *position;
+    int32_t *site, *chromosome, *scratch;
+    float *class_logits; /* (batch_room, classes) */
+};
+
+/* ---- opening ---- */
+
+/* The file's classes by name: a checkpoint may know them in another order. */
+static status match_labels(evaluate_model *m, const char *name)
+{
+    const model_file *f = m->file;
+    const dataset *d = m->d;
+    if (f->classes == 0)
+        return STATUS_OK;
+    if (f->classes != d->n_labels)
+        return fail(
+            STATUS_DATA,
+            "%s: a classifier of %d labels, but %s has %lld; evaluate it on data with its labels",
+            name, f->classes, d->path, (long long)d->n_labels);
+    m->class_of = malloc((size_t)f->classes * sizeof *m->class_of);
+    if (!m->class_of)
+        return fail(STATUS_MEMORY, "%s: no memory for its labels; close other programs", name);
+    for (int k = 0; k < f->classes; k++) {
+        m->class_of[k] = f->labels ? -1 : k;
+        for (int64_t j = 0; f->labels && j < d->n_labels; j++)
+            if (!strcmp(f->labels[k], d->labels[j]))
+                m->class_of[k] = (int)j;
+        if (m->class_of[k] < 0)
+            return fail(STATUS_DATA,
+                        "%s: its label %s is none of %s; evaluate it on data with its labels", name,
+                        f->labels[k], d->path);
+    }
+    return STATUS_OK;
+}
+
+/* Row tables for the chromosomes and sites of the data set. */
+static status place(evaluate_model *m)
+{
+    const dataset *d = m->d;
+    int64_t *length = malloc(((size_t)d->n_chromosomes + 1) * sizeof *length);
+    int64_t *site0 = malloc(((size_t)d->n_chromosomes + 1) * sizeof *site0);
+    int32_t *at = malloc(((size_t)d->n_sites + 1) * sizeof *at);
+    status st = STATUS_OK;
+    if (!length || !site0 || !at) {
+        st = fail(STATUS_MEMORY, "%s: no memory for its positions; close other programs", d->path);
+        goto done;
+    }
+    for (int64_t c = 0; c < d->n_chromosomes; c++) {
+        length[c] = d->chromosomes[c].length;
+        site0[c] = d->chromosomes[c].site0;
+    }
+    site0[d->n_chromosomes] = d->n_sites;
+    for (int64_t s = 0; s < d->n_sites; s++)
+        at[s] = d->sites[s].position;
+    const position_space space = {d->n_chromosomes, length, site0, at};
+    st = model_file_place(m->file, &space);
+
+done:
+    free(length);
+    free(site0);
+    free(at);
+    return st;
+}
+
+status evaluate_model_open(const char *name, const dataset *d, device_kind where, int threads,
+                           evaluate_model **out)
+{
+    evaluate_model *m = *out = calloc(1, sizeof *m);
+    status st = STATUS_OK;
+    if (!m)
+        return fail(STATUS_MEMORY, "%s: no memory to open it; close other programs", name);
+    m->d = d;
+    TRY_GOTO(failed, device_open(where, threads, &m->dev));
+    TRY_GOTO(failed, model_file_open(name, -1, NULL, 0, m->dev, &m->file));
+    TRY_GOTO(failed, match_labels(m, name));
+    TRY_GOTO(failed, place(m));
+    return STATUS_OK;
+
+failed:
+    evaluate_model_close(out);
+    return st;
+}
+
+static void batch_free(evaluate_model *m)
+{
+    free(m->ids);
+    free(m->targets);
+    free(m->position);
+    free(m->site);
+    free(m->chromosome);
+    free(m->scratch);
+    free(m->class_logits);
+    m->ids = m->targets = NULL;
+    m->position = NULL;
+    m->site = m->chromosome = m->scratch = NULL;
+    m->class_logits = NULL;
+}
+
+void evaluate_model_close(evaluate_model **out)
+{
+    evaluate_model *m = *out;
+    if (!m)
+        return;
+    batch_free(m);
+    model_file_close(&m->file);
+    device_close(&m->dev);
+    free(m->class_of);
+    free(m);
+    *out = NULL;
+}
+
+const config *evaluate_model_config(const evaluate_model *m)
+{
+    return &m->file->c;
+}
+
+const model_file *evaluate_model_file(const evaluate_model *m)
+{
+    return m->file;
+}
+
+bool evaluate_model_classifies(const evaluate_model *m)
+{
+    return m->file->classes > 0;
+}
+
+bool evaluate_model_predicts(const evaluate_model *m)
+{
+    return m->file->classes == 0 && m->file->c.objective != OBJECTIVE_NEXT_SITE;
+}
+
+/* ---- micro-batches ---- */
+
+/* Room for batches of windows of `length`: arenas and arrays, made anew for each context. */
+static status batch_prepare(evaluate_model *m, int64_t length)
+{
+    const int64_t padded = length_padded(length);
+    const int64_t n = BATCH_TOKENS / padded > 0 ? BATCH_TOKENS / padded : 1;
+    const size_t cells = (size_t)(n * padded), classes = (size_t)m->file->classes + 1;
+    batch_free(m);
+    m->batch_room = n;
+    m->length_room = length;
+    m->ids = malloc(cells);
+    m->targets = malloc(cells);
+    m->position = malloc(cells * sizeof *m->position);
+    m->site = malloc(cells * sizeof *m->site);
+    m->chromosome = malloc((size_t)n * sizeof *m->chromosome);
+    m->scratch = malloc((size_t)padded * sizeof *m->scratch);
+    m->class_logits = malloc((size_t)n * classes * sizeof *m->class_logits);
+    if (!m->ids || !m->targets || !m->position || !m->site || !m->chromosome || !m->scratch ||
+        !m->class_logits)
+        return fail(STATUS_MEMORY,
+                    "%s: no memory for windows of %lld tokens; ask for shorter ones with "
+                    "--context",
+                    m->file->path, (long long)length);
+    return model_prepare(m->file->m, (batch_shape){n, length, padded}, KEEP_INPUT, false);
+}
+
+/* Sequence i of the batch: a window without special tokens; the target of a token is the next
+ * allele. */
+static void batch_fill(evaluate_model *m, const draws *x, int64_t i, const window *w)
+{
+    const int64_t padded = length_padded(w->count), n = w->count;
+    uint8_t *ids = m->ids + i * padded, *targets = m->targets + i * padded;
+    int64_t *position = m->position + i * padded;
+    int32_t *sites = m->site + i * padded;
+    draws_fill(x, w, ids, m->scratch, sites);
+    memset(ids + n, TOKEN_PAD, (size_t)(padded - n));
+    memset(targets, TARGET_NONE, (size_t)padded);
+    memcpy(targets, ids + 1, (size_t)(n - 1));
+    for (int64_t t = 0; t < padded; t++) {
+        position[t] = t < n ? m->scratch[t] : 0;
+        sites[t] = t < n ? sites[t] : -1;
+    }
+    m->chromosome[i] = w->chromosome;
+}
+
+static batch batch_of(const evaluate_model *m, int64_t n, int64_t length, bool predict)
+{
+    return (batch){.s = {n, length, length_padded(length)},
+                   .ids = m->ids,
+                   .targets = predict ? m->targets : NULL,
+                   .position = m->position,
+                   .chromosome = m->chromosome,
+                   .site = m->site};
+}
+
+/* Equal pieces of a window that is longer than the model: piece k of `pieces`. */
+static window piece_of_window(const window *w, int64_t pieces, int64_t k)
+{
+    window p = *w;
+    const int64_t from = w->count * k / pieces, to = w->count * (k + 1) / pieces;
+    p.first += from;
+    p.count = to - from;
+    return p;
+}
+
+static int64_t pieces_of(const evaluate_model *m, int64_t length)
+{
+    const int64_t most = m->file->c.model.l_max > 0 ? m->file->c.model.l_max : length;
+    return (length + most - 1) / most;
+}
+
+/* Log-probabilities of n windows are added to logp (n, classes), in the data set's order of
+ * classes. */
+static status classify_batch(evaluate_model *m, int64_t n, int64_t length, double *logp)
+{
+    const int classes = m->file->classes;
+    const batch b = batch_of(m, n, length, false);
+    const model_outputs out = {.class_logits = m->class_logits};
+    double row[64];
+    loss_sum ignored;
+    TRY(model_forward(m->file->m, &b, &out, &ignored));
+    for (int64_t i = 0; i < n; i++) {
+        for (int c = 0; c < classes; c++)
+            row[m->class_of[c]] = m->class_logits[i * classes + c];
+        log_softmax(row, 1, classes);
+        for (int c = 0; c < classes; c++)
+            logp[i * classes + c] += row[c];
+    }
+    return STATUS_OK;
+}
+
+/* Windows [from, to) are one person's. logp NULL: the loss is wanted. */
+static status run_person(evaluate_model *m, const window_set *w, int64_t from, int64_t to,
+                         double *logp, double *loss, double *targets)
+{
+    const int64_t pieces = pieces_of(m, w->context);
+    for (int64_t k = 0; k < pieces; k++)
+        for (int64_t at = from; at < to; at += m->batch_room) {
+            const int64_t n = to - at < m->batch_room ? to - at : m->batch_room;
+            int64_t length = 0;
+            for (int64_t i = 0; i < n; i++) {
+                const window p = piece_of_window(&w->at[at + i], pieces, k);
+                batch_fill(m, w->x, i, &p);
+                length = p.count;
+            }
+            if (logp) {
+                TRY(classify_batch(m, n, length, logp + at * m->file->classes));
+                continue;
+            }
+            const batch b = batch_of(m, n, length, true);
+            loss_sum sum = {0};
+            TRY(model_forward(m->file->m, &b, NULL, &sum));
+            *loss += sum.sum;
+            *targets += (double)sum.count;
+        }
+    return STATUS_OK;
+}
+
+/* This rank's people: every size-th, from its own number. losses (people, 2) or NULL. */
+static status run_people(evaluate_model *m, const window_set *w, comm *c, const char *what,
+                         double *logp, double *losses)
+{
+    const int64_t pieces = pieces_of(m, w->context);
+    progress p;
+    TRY(batch_prepare(m, (w->context + pieces - 1) / pieces));
+    progress_start(&p, what, 0, w->n);
+    int64_t person = 0;
+    for (int64_t from = 0; from < w->n; person++) {
+        int64_t to = from + 1;
+        while (to < w->n && w->at[to].person == w->at[from].person)
+            to++;
+        if (person % comm_size(c) == comm_rank(c))
+            TRY(run_person(m, w, from, to, logp, losses ? &losses[2 * person] : NULL,
+                           losses ? &losses[2 * person + 1] : NULL));
+        progress_show(&p, to, NULL);
+        from = to;
+    }
+    progress_end(&p, w->n, NULL);
+    return STATUS_OK;
+}
+
+status evaluate_model_classes(evaluate_model *m, const window_set *w, comm *c, double *logp)
+{
+    const int64_t cells = w->n * m->file->classes;
+    char what[64];
+    snprintf(what, sizeof what, "evaluate %lld SNPs", (long long)w->context);
+    for (int64_t i = 0; i < cells; i++)
+        logp[i] = 0;
+    TRY(comm_agree(c, run_people(m, w, c, what, logp, NULL)));
+    TRY(comm_sum_f64(c, logp, cells));
+    for (int64_t i = 0; i < cells; i++)
+        if (!isfinite(logp[i]))
+            return fail(STATUS_INTERNAL,
+                        "%s: a class has no finite probability; the model is broken, use "
+                        "an earlier checkpoint",
+                        m->file->path);
+    log_softmax(logp, w->n, m->file->classes);
+    return STATUS_OK;
+}
+
+status evaluate_model_loss(evaluate_model *m, const window_set *w, comm *c, double *loss,
+                           int64_t *targets)
+{
+    const int64_t people = window_set_people(w);
+    double *losses =
+        calloc((size_t)people * 2 + 1, sizeof *losses); /* each person's loss and targets */
+    status st = STATUS_OK;
+    *loss = 0;
+    *targets = 0;
+    if (!losses)
+        st = fail(STATUS_MEMORY, "%s: no memory for %lld people; close other programs",
+                  m->file->path, (long long)people);
+    if (st == STATUS_OK)
+        st = run_people(m, w, c, "perplexity", NULL, losses);
+    st = comm_agree(c, st);
+    if (st == STATUS_OK)
+        st = comm_sum_f64(c, losses, people * 2);
+    for (int64_t i = 0; st == STATUS_OK && i < people; i++) {
+        *loss += losses[2 * i];
+        *targets += (int64_t)losses[2 * i + 1];
+    }
+    free(losses);
+    return st;
+}

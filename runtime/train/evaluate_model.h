@@ -1,0 +1,37 @@
+/* The model of an evaluation: its classes and its perplexity on a set of windows. People are
+ * divided over ranks and the answers put together, the same for any number of ranks: a batch never
+ * holds windows of two people. */
+#ifndef CROCUTA_TRAIN_EVALUATE_MODEL_H
+#define CROCUTA_TRAIN_EVALUATE_MODEL_H
+
+#include "comm/comm.h"
+#include "kernels/device.h"
+#include "runtime/core/config.h"
+#include "runtime/train/model_file.h"
+#include "runtime/train/window_set.h"
+
+typedef struct evaluate_model evaluate_model;
+
+/* Opens MODEL (run directory, .h5, .safetensors) for the windows of a data set. STATUS_DATA where
+ * its classes or its position rows do not belong to this data set. */
+status evaluate_model_open(const char *name, const dataset *d, device_kind where, int threads,
+                           evaluate_model **out);
+void evaluate_model_close(evaluate_model **m);
+
+const config *evaluate_model_config(const evaluate_model *m);
+/* The file it came from, its step and its labels. */
+const model_file *evaluate_model_file(const evaluate_model *m);
+/* Does it have a head for the labels of the data set? Does it predict the next token? */
+bool evaluate_model_classifies(const evaluate_model *m);
+bool evaluate_model_predicts(const evaluate_model *m);
+
+/* Normalised log-probabilities (n, classes). Windows longer than l_max are cut into equal pieces
+ * whose log-probabilities are added. Collective. */
+status evaluate_model_classes(evaluate_model *m, const window_set *w, comm *c, double *logp);
+
+/* Summed loss in nats over the targets of all windows (the same cut), and how many targets.
+ * Collective. */
+status evaluate_model_loss(evaluate_model *m, const window_set *w, comm *c, double *loss,
+                           int64_t *targets);
+
+#endif

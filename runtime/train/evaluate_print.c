@@ -1,0 +1,95 @@
+/* What a person reads of an evaluation: one table, the paired differences in words, the
+ * perplexities. */
+#include "runtime/train/evaluate.h"
+
+#include <math.h>
+#include <string.h>
+
+static void print_context(const context_result *r, FILE *to)
+{
+    fprintf(to, "\n%lld SNPs: %lld windows of %lld people, median span %.1f kb\n",
+            (long long)r->windows.context, (long long)r->windows.n, (long long)r->n_people,
+            r->median_span_bp / 1000);
+    fprintf(to, "  %-10s %8s  %-16s %-16s %8s %8s %6s %8s  %-16s\n", "method", "accuracy",
+            "95% over people", "95% over blocks", "balanced", "log loss", "ECE", "people", "95%");
+    for (int k = 0; k < r->n_methods; k++) {
+        const method_result *m = &r->method[k];
+        fprintf(to,
+                "  %-10s %7.2f%%  [%6.2f, %6.2f] [%6.2f, %6.2f]  %7.2f%% %8.3f %6.3f %7.2f%%  "
+                "[%6.2f, %6.2f]\n",
+                m->method, 100 * m->accuracy, 100 * m->ci_people.low, 100 * m->ci_people.high,
+                100 * m->ci_blocks.low, 100 * m->ci_blocks.high, 100 * m->balanced_accuracy,
+                m->log_loss, m->ece, 100 * m->accuracy_person, 100 * m->ci_person.low,
+                100 * m->ci_person.high);
+    }
+}
+
+/* Won, lost or undecided, by the interval of the paired difference. */
+static void print_paired(const context_result *r, FILE *to)
+{
+    for (int k = 0; k < r->n_paired; k++) {
+        const interval ci = r->paired[k].ci_people;
+        const char *verdict = ci.low > 0    ? "the model is better than"
+                              : ci.high < 0 ? "the model LOST to"
+                                            : "no clear difference between the model and";
+        fprintf(to,
+                "  at %lld SNPs %s %s: %+.2f points [%+.2f, %+.2f], %lld windows of %lld people\n",
+                (long long)r->windows.context, verdict, r->method[r->paired[k].other].method,
+                100 * r->paired[k].difference, 100 * ci.low, 100 * ci.high, (long long)r->windows.n,
+                (long long)r->n_people);
+    }
+}
+
+static void print_number(FILE *to, const char *name, double x)
+{
+    if (isfinite(x))
+        fprintf(to, "  %s %.4f", name, x);
+}
+
+static void print_perplexity(const perplexity_result *p, FILE *to)
+{
+    const bool any = isfinite(p->autoregressive) || isfinite(p->position_conditioned) ||
+                     isfinite(p->lookup_autoregressive);
+    if (!any)
+        return;
+    fprintf(to,
+            "\nperplexity of the next allele at %lld SNPs (%lld targets, %lld windows of %lld "
+            "people)\n",
+            (long long)p->context, (long long)p->targets, (long long)p->n_windows,
+            (long long)p->n_people);
+    if (isfinite(p->autoregressive) || isfinite(p->position_conditioned)) {
+        print_number(to, "model, autoregressive", p->autoregressive);
+        print_number(to, "model, position-conditioned", p->position_conditioned);
+        fprintf(to, "\n");
+    }
+    if (p->n_alphas == 0) {
+        fprintf(to, "  alpha %lld:", (long long)p->alpha);
+        print_number(to, "look-up, autoregressive", p->lookup_autoregressive);
+        print_number(to, "look-up, position-conditioned", p->lookup_position);
+        fprintf(to, "\n");
+    }
+    for (int k = 0; k < p->n_alphas; k++)
+        fprintf(to, "  alpha %4lld: look-up, autoregressive %.4f, position-conditioned %.4f\n",
+                (long long)p->by_alpha[k], p->lookup_by_alpha[k][0], p->lookup_by_alpha[k][1]);
+}
+
+void evaluate_print(const evaluation *e, FILE *to)
+{
+    static const char *const splits[] = {"train", "valid", "test"};
+    const dataset *d = e->d;
+    fprintf(
+        to, "%s on %s (%s%s, split %s, %lld people; baselines fitted on %lld training people)\n",
+        strcmp(e->o.model, "none") ? e->o.model : "baselines", e->o.data,
+        strcasestr(d->assembly, "simulated") ? "SIMULATED, " : "", d->assembly, splits[e->o.split],
+        (long long)e->people_of_split[e->o.split], (long long)e->people_of_split[SPLIT_TRAIN]);
+    for (int k = 0; k < e->n_contexts; k++)
+        print_context(&e->context[k], to);
+    bool head = false;
+    for (int k = 0; k < e->n_contexts; k++) {
+        if (e->context[k].n_paired > 0 && !head)
+            fprintf(to, "\nmodel against simple methods (paired, 95%% interval over people)\n");
+        head = head || e->context[k].n_paired > 0;
+        print_paired(&e->context[k], to);
+    }
+    print_perplexity(&e->perplexity, to);
+}
