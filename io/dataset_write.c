@@ -68,7 +68,9 @@ static status rows_write(const writer *w, hid_t set, hid_t type, int ndim, int64
     TRY_H5_GOTO(done, STATUS_INTERNAL, w->path, space = H5Dget_space(set));
     TRY_H5_GOTO(done, STATUS_INTERNAL, w->path, memory = H5Screate_simple(ndim, n, NULL));
     TRY_H5_GOTO(done, STATUS_INTERNAL, w->path, transfer = H5Pcreate(H5P_DATASET_XFER));
-    TRY_H5_GOTO(done, STATUS_INTERNAL, w->path, H5Pset_dxpl_mpio(transfer, H5FD_MPIO_COLLECTIVE));
+    if (comm_size(w->c) > 1)
+        TRY_H5_GOTO(done, STATUS_INTERNAL, w->path,
+                    H5Pset_dxpl_mpio(transfer, H5FD_MPIO_COLLECTIVE));
     if (count > 0) {
         TRY_H5_GOTO(done, STATUS_INTERNAL, w->path,
                     H5Sselect_hyperslab(space, H5S_SELECT_SET, at, NULL, n, NULL));
@@ -459,7 +461,11 @@ static status file_create(writer *w)
     }
     TRY(comm_agree(w->c, st));
     TRY_H5_GOTO(done, STATUS_INTERNAL, w->path, access = H5Pcreate(H5P_FILE_ACCESS));
-    TRY_H5_GOTO(done, STATUS_INTERNAL, w->path, H5Pset_fapl_mpio(access, handle, MPI_INFO_NULL));
+    /* one process writes without MPI-IO, which would leave files of its own in the session folder
+     */
+    if (comm_size(w->c) > 1)
+        TRY_H5_GOTO(done, STATUS_INTERNAL, w->path,
+                    H5Pset_fapl_mpio(access, handle, MPI_INFO_NULL));
     TRY_H5_GOTO(done, STATUS_RESOURCE, w->path,
                 w->file = H5Fcreate(w->path, H5F_ACC_TRUNC, H5P_DEFAULT, access));
 done:
