@@ -4,8 +4,8 @@
 #include "launch/cli.h"
 #include "runtime/core/config.h"
 #include "runtime/train/plan.h"
+#include "runtime/train/plan_data.h"
 
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,46 +21,6 @@ typedef struct {
 } plan_options;
 
 /* ---- what the data says ---- */
-
-/* Position rows that the sites of a set can touch. */
-static status count_rows(const config *c, const dataset *d, int64_t *rows)
-{
-    const bool shared = c->position.rows == ROWS_SHARED;
-    int64_t longest = c->position.length, all = 0;
-    for (int64_t k = 0; k < d->n_chromosomes; k++) {
-        const chromosome *h = &d->chromosomes[k];
-        int64_t length = h->sites ? d->sites[h->site0 + h->sites - 1].position : 0;
-        length = h->length > length ? h->length : length;
-        longest = length > longest ? length : longest;
-    }
-    unsigned char *seen = calloc((size_t)(longest / c->position.alpha / 8 + 1), 1);
-    if (!seen)
-        return fail(STATUS_MEMORY, "plan: no memory to count the rows of %s; raise position.alpha",
-                    d->path);
-    for (int64_t k = 0; k < d->n_chromosomes; k++) {
-        const chromosome *h = &d->chromosomes[k];
-        int64_t last = -1;
-        for (int64_t i = h->site0; i < h->site0 + h->sites; i++) {
-            int64_t row = (d->sites[i].position - 1) / c->position.alpha;
-            if (shared) {
-                all += !(seen[row / 8] >> (row % 8) & 1);
-                seen[row / 8] = (unsigned char)(seen[row / 8] | 1u << (row % 8));
-            } else {
-                all += row != last;
-                last = row;
-            }
-        }
-    }
-    free(seen);
-    *rows = all;
-    return STATUS_OK;
-}
-
-static bool has_rows(const config *c)
-{
-    return c->position.encoding == ENCODING_FPE || c->position.encoding == ENCODING_FPE_MULTI ||
-           c->position.encoding == ENCODING_TABLE;
-}
 
 /* Without data: every row of the longest chromosome. */
 static status rows_without_data(const config *c, int64_t *rows)
@@ -79,12 +39,12 @@ static status rows_of(const cli *c, const config *cfg, int64_t *rows)
 {
     *rows = 0;
     if (cfg->data.path[0] == '\0')
-        return has_rows(cfg) ? rows_without_data(cfg, rows) : STATUS_OK;
+        return plan_has_rows(cfg) ? rows_without_data(cfg, rows) : STATUS_OK;
     char path[CONFIG_TEXT];
     config_data_path(cfg, path);
     dataset *d = NULL;
     TRY(dataset_open(path, c->world, &d));
-    status st = has_rows(cfg) ? count_rows(cfg, d, rows) : STATUS_OK;
+    status st = plan_count_rows(cfg, d, rows);
     dataset_close(&d);
     return comm_agree(c->world, st);
 }
@@ -130,31 +90,10 @@ static status measured_seconds(device *dev, const config *c, const plan *p, doub
 
 static void print_json(const config *c, const plan *p, double seconds)
 {
-    char *effective = config_json(c);
-    json_t *config_object = effective ? json_loads(effective, 0, NULL) : NULL;
-    json_t *bytes = json_pack(
-        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "weights", (json_int_t)p->weights, "gradients",
-        (json_int_t)p->gradients, "optimizer", (json_int_t)p->optimizer, "position_table",
-        (json_int_t)p->position_table, "activations", (json_int_t)p->activations, "workspace",
-        (json_int_t)p->workspace, "total", (json_int_t)p->total);
-    static const char *const recompute[] = {
-        [KEEP_INPUT] = "all", [KEEP_SELECTED] = "selected", [KEEP_ALL] = "none"};
-    json_t *root =
-        json_pack("{s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:b, s:I, s:o, s:o}", "schema",
-                  "crocuta/plan/1", "bytes", bytes, "flops_per_step", (json_int_t)p->flops_per_step,
-                  "bytes_per_step", (json_int_t)p->bytes_per_step, "context_parallel",
-                  (json_int_t)p->context_parallel, "data_parallel", (json_int_t)p->data_parallel,
-                  "micro_batch", (json_int_t)p->micro_batch, "micro_steps",
-                  (json_int_t)p->micro_steps, "recompute", recompute[p->keep], "fits", (int)p->fits,
-                  "available_bytes", (json_int_t)p->available, "seconds_per_step",
-                  seconds > 0 ? json_real(seconds) : json_null(), "config",
-                  config_object ? config_object : json_null());
-    char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
+    char *text = plan_json(c, p, seconds);
     if (text)
         puts(text);
     free(text);
-    free(effective);
-    json_decref(root);
 }
 
 static void print_bytes(const char *name, int64_t bytes)
