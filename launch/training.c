@@ -1,0 +1,176 @@
+/* pretrain and finetune: see training.h. */
+#include "launch/training.h"
+
+#include "launch/versions.h"
+#include "runtime/core/config.h"
+#include "runtime/core/version.h"
+#include "runtime/train/trainer.h"
+
+#include <jansson.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define COMMAND_TEXT 8192
+
+typedef struct {
+    cli_common common;
+    bool resume;
+    int64_t max_steps;
+    const char *from;
+} training_options;
+
+/* versions.json: what `crocuta --version` prints, line by line. */
+static char *versions_text(void)
+{
+    char *text = NULL, *json = NULL;
+    size_t bytes = 0;
+    FILE *f = open_memstream(&text, &bytes);
+    if (!f)
+        return NULL;
+    versions_print(f);
+    fclose(f);
+    json_t *lines = json_array();
+    for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n"))
+        json_array_append_new(lines, json_string(line));
+    json_t *o = json_pack("{s:s, s:s, s:o}", "version", version_number(), "commit",
+                          version_commit(), "lines", lines);
+    json = o ? json_dumps(o, JSON_INDENT(2)) : NULL;
+    json_decref(o);
+    free(text);
+    return json;
+}
+
+/* Ranks of this node that train: a dedicated coordinator needs no core. */
+static status training_ranks(const cli *c, const config *cfg, int *ranks)
+{
+    comm *node = NULL;
+    int64_t idle = comm_rank(c->world) == 0 && comm_size(c->world) > 1 &&
+                   cfg->comm.coordinator == COORDINATOR_DEDICATED;
+    TRY(comm_split_node(c->world, &node));
+    status st = comm_sum_i64(node, &idle, 1);
+    *ranks = comm_size(node) - (int)idle;
+    comm_free(&node);
+    return st;
+}
+
+/* A step of several tasks under Slurm whose MPI saw one rank each would be as many trainings in one
+ * directory. */
+static status check_launcher(const cli *c)
+{
+    const char *step = getenv("SLURM_STEP_ID"), *tasks = getenv("SLURM_STEP_NUM_TASKS");
+    if (step && tasks && atoi(tasks) > 1 && comm_size(c->world) == 1)
+        return fail(STATUS_USAGE,
+                    "srun: Slurm started %s tasks but MPI sees one rank; start them with srun "
+                    "--mpi=pmix",
+                    tasks);
+    return STATUS_OK;
+}
+
+static status read_config(const cli *c, const training_options *o, const char **args, int n,
+                          config *cfg)
+{
+    config_defaults(cfg);
+    TRY(config_read(cfg, args[0]));
+    for (int i = 1; i < n; i++) {
+        if (!cli_is_override(args[i]))
+            return fail(STATUS_USAGE,
+                        "%s: %s is neither an option nor key=value; see crocuta %s "
+                        "--help",
+                        c->argv[0], args[i], c->argv[0]);
+        TRY(config_override(cfg, args[i]));
+    }
+    if (o->common.seed != INT64_MIN)
+        cfg->seed = o->common.seed;
+    return config_finish(cfg, true);
+}
+
+static status device_of(const cli_common *common, device_kind *kind)
+{
+    *kind = common->device && strcmp(common->device, "cuda") == 0 ? DEVICE_CUDA : DEVICE_CPU;
+    if (!common->device || strcmp(common->device, "auto") == 0 ||
+        strcmp(common->device, "cpu") == 0 || *kind == DEVICE_CUDA)
+        return STATUS_OK;
+    return fail(STATUS_USAGE, "--device: %s is not a device; use cpu, cuda or auto",
+                common->device);
+}
+
+static status run(const cli *c, const training_command *what, const training_options *o,
+                  const config *cfg)
+{
+    int ranks = 1;
+    device_kind kind = DEVICE_CPU;
+    TRY(comm_agree(c->world, device_of(&o->common, &kind)));
+    TRY(comm_agree(c->world, training_ranks(c, cfg, &ranks)));
+    char *command = calloc(1, COMMAND_TEXT), *versions = versions_text();
+    status st = command && versions
+                    ? STATUS_OK
+                    : fail(STATUS_MEMORY, "%s: no memory; close other programs", c->argv[0]);
+    st = comm_agree(c->world, st);
+    if (st == STATUS_OK) {
+        cli_command_line(c, command, COMMAND_TEXT);
+        const train_request ask = {.config = cfg,
+                                   .finetune = what->finetune,
+                                   .from = o->from,
+                                   .run = o->common.output,
+                                   .resume = o->resume,
+                                   .force = o->common.force,
+                                   .max_steps = o->max_steps,
+                                   .device = kind,
+                                   .threads = cli_threads_among(&o->common, ranks),
+                                   .command = command,
+                                   .versions = versions};
+        st = train_run(&ask, c->world);
+    }
+    free(command);
+    free(versions);
+    return st;
+}
+
+static status check_options(const cli *c, const training_command *what, const training_options *o,
+                            const char **args, int n)
+{
+    const char *name = c->argv[0];
+    if (n < 1 || cli_is_override(args[0]))
+        return fail(STATUS_USAGE, "%s: no configuration was given; see crocuta %s --help", name,
+                    name);
+    if (!o->common.output)
+        return fail(STATUS_USAGE, "%s: -o RUN is missing; say where the run directory goes", name);
+    if (what->finetune && !o->from)
+        return fail(STATUS_USAGE,
+                    "finetune: --from is missing; give a model (a run directory, .h5 or "
+                    ".safetensors) or none");
+    if (o->max_steps < 0)
+        return fail(STATUS_USAGE, "--max-steps: %lld is out of range; give the step to stop after",
+                    (long long)o->max_steps);
+    return STATUS_OK;
+}
+
+status training_run(const cli *c, const training_command *what)
+{
+    training_options o = {.common = {.seed = INT64_MIN}};
+    option own[4] = {
+        {"resume", 0, OPTION_FLAG, &o.resume, NULL, "continue from the newest checkpoint of RUN"},
+        {"max-steps", 0, OPTION_INTEGER, &o.max_steps, "N",
+         "stop after step N with a checkpoint; the schedule stays"},
+    };
+    if (what->finetune)
+        own[2] = (option){"from",  0,       OPTION_TEXT,
+                          &o.from, "MODEL", "start from this run or file; none: from scratch"};
+    const char **args;
+    int n;
+    bool done = false;
+    TRY(cli_parse(c, what->usage, what->about, own, &o.common, &args, &n, &done));
+    if (done)
+        return STATUS_OK;
+    TRY(check_options(c, what, &o, args, n));
+    TRY(check_launcher(c));
+    config *cfg = calloc(1, sizeof *cfg);
+    status st = cfg ? read_config(c, &o, args, n, cfg)
+                    : fail(STATUS_MEMORY, "%s: no memory; close other programs", c->argv[0]);
+    st = comm_agree(c->world, st);
+    if (st == STATUS_OK)
+        st = run(c, what, &o, cfg);
+    free(cfg);
+    return st;
+}

@@ -1,0 +1,225 @@
+/* The coordinator: see coordinator.h. */
+#include "runtime/train/coordinator.h"
+
+#include "runtime/core/log.h"
+#include "runtime/train/journal.h"
+#include "runtime/train/metrics.h"
+#include "runtime/train/signals.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define SYNC_EVERY_S 2.0    /* journals reach the disk at least so often; checkpoints wait for it */
+#define ANSWER_WITHIN_S 600 /* a journal on a slow network file system */
+
+struct coordinator {
+    run_directory run;
+    journal metrics, events;
+    progress show;
+    int64_t done;
+    double started_s, checkpoint_s, synced_s;
+    double every_s, limit_s; /* 0: never */
+    bool on_signal, stopping;
+    report valid;
+    bool has_valid;
+    char host[64], tail[256];
+};
+
+status coordinator_open(const run_directory *run, const config *c, const char *name, int64_t first,
+                        int64_t total, const char *host, coordinator **out)
+{
+    *out = NULL;
+    coordinator *k = calloc(1, sizeof *k);
+    if (!k)
+        return fail(STATUS_MEMORY, "%s: no memory for the coordinator; use more memory", run->path);
+    k->run = *run;
+    k->metrics.fd = k->events.fd = -1;
+    k->done = first;
+    k->started_s = k->checkpoint_s = k->synced_s = clock_monotonic_s();
+    k->every_s = 60 * c->checkpoint.every_minutes;
+    k->limit_s = 3600 * c->train.max_hours;
+    k->on_signal = c->checkpoint.on_signal;
+    snprintf(k->host, sizeof k->host, "%s", host);
+    status st = journal_open(&k->metrics, run->path, "metrics.jsonl");
+    if (st == STATUS_OK)
+        st = journal_open(&k->events, run->path, "events.jsonl");
+    if (st != STATUS_OK) {
+        coordinator_close(&k);
+        return st;
+    }
+    progress_start(&k->show, name, first, total);
+    *out = k;
+    return STATUS_OK;
+}
+
+void coordinator_close(coordinator **c)
+{
+    if (!*c)
+        return;
+    journal_close(&(*c)->metrics);
+    journal_close(&(*c)->events);
+    free(*c);
+    *c = NULL;
+}
+
+static status journals_sync(coordinator *c)
+{
+    c->synced_s = clock_monotonic_s();
+    TRY(journal_sync(&c->metrics));
+    return journal_sync(&c->events);
+}
+
+static status write_event(coordinator *c, const report *r, int rank)
+{
+    TRY(journal_write(&c->events, event_line(r, rank, clock_wall_s())));
+    return journal_sync(&c->events);
+}
+
+status coordinator_event(coordinator *c, const char *event, int64_t step, const char *detail)
+{
+    report r = {.kind = REPORT_EVENT, .step = step};
+    snprintf(r.event, sizeof r.event, "%s", event);
+    snprintf(r.detail, sizeof r.detail, "%s", detail);
+    snprintf(r.host, sizeof r.host, "%s", c->host);
+    return write_event(c, &r, 0);
+}
+
+status coordinator_receive(coordinator *c, const report *r)
+{
+    switch (r->kind) {
+    case REPORT_STEP:
+        TRY(journal_write(&c->metrics, metrics_line(r, clock_wall_s())));
+        c->done = r->step;
+        metrics_tail(r, c->has_valid ? &c->valid : NULL, c->tail, sizeof c->tail);
+        progress_show(&c->show, r->step, c->tail);
+        break;
+    case REPORT_VALID:
+        TRY(journal_write(&c->metrics, metrics_line(r, clock_wall_s())));
+        c->valid = *r;
+        c->has_valid = true;
+        break;
+    case REPORT_EVENT:
+        TRY(write_event(c, r, r->worker));
+        if (strcmp(r->event, "checkpoint") == 0)
+            c->checkpoint_s = clock_monotonic_s();
+        break;
+    case REPORT_COMMIT:
+        return journals_sync(c);
+    case REPORT_BEAT:
+        break;
+    case REPORT_END:
+        TRY(write_event(c, r, r->worker));
+        progress_end(&c->show, c->done, c->tail[0] ? c->tail : NULL);
+        return journals_sync(c);
+    }
+    if (clock_monotonic_s() - c->synced_s > SYNC_EVERY_S)
+        return journals_sync(c);
+    return STATUS_OK;
+}
+
+unsigned coordinator_due(coordinator *c)
+{
+    unsigned due = 0;
+    double now = clock_monotonic_s();
+    if (c->every_s > 0 && now - c->checkpoint_s > c->every_s) {
+        due |= COMMAND_CHECKPOINT;
+        c->checkpoint_s = now;
+    }
+    bool signalled = c->on_signal && signals_seen();
+    bool late = c->limit_s > 0 && now - c->started_s > c->limit_s;
+    if (!c->stopping && (signalled || late)) {
+        due |= COMMAND_STOP;
+        c->stopping = true;
+    }
+    return due;
+}
+
+static void nap(void)
+{
+    struct timespec t = {0, 1000000}; /* 1 ms: a step is rarely shorter, and a poll costs 1 us */
+    nanosleep(&t, NULL);
+}
+
+static status send_command(comm *world, unsigned bits)
+{
+    return comm_post(world, 1, TAG_COMMAND, &bits, sizeof bits);
+}
+
+status coordinator_serve(coordinator *c, comm *world)
+{
+    for (;;) {
+        report r;
+        int from = 0;
+        size_t bytes = 0;
+        TRY(comm_poll(world, &from, TAG_REPORT, &r, sizeof r, &bytes));
+        if (bytes == sizeof r) {
+            TRY(coordinator_receive(c, &r));
+            if (r.kind == REPORT_COMMIT)
+                TRY(send_command(world, COMMAND_ON_DISK));
+            if (r.kind == REPORT_END)
+                return send_command(world, COMMAND_GOODBYE);
+            continue;
+        }
+        unsigned due = coordinator_due(c);
+        if (due)
+            TRY(send_command(world, due));
+        nap();
+    }
+}
+
+status coordinator_tell(coordinator_link *l, const report *r)
+{
+    if (l->inside)
+        return coordinator_receive(l->inside, r);
+    return l->alone ? STATUS_OK : comm_post(l->world, 0, TAG_REPORT, r, sizeof *r);
+}
+
+/* Everything that has come is put with what was waiting. */
+static status gather(coordinator_link *l)
+{
+    for (;;) {
+        unsigned bits = 0;
+        int from = 0;
+        size_t bytes = 0;
+        TRY(comm_poll(l->world, &from, TAG_COMMAND, &bits, sizeof bits, &bytes));
+        if (bytes == 0)
+            return STATUS_OK;
+        l->waiting |= bits;
+    }
+}
+
+status coordinator_ask(coordinator_link *l, unsigned *commands)
+{
+    *commands = 0;
+    if (l->inside)
+        *commands = coordinator_due(l->inside);
+    if (l->inside || l->alone || l->worker != 0)
+        return STATUS_OK;
+    TRY(gather(l));
+    *commands = l->waiting;
+    l->waiting = 0;
+    return STATUS_OK;
+}
+
+status coordinator_settle(coordinator_link *l, const report *r, unsigned answer)
+{
+    TRY(coordinator_tell(l, r));
+    if (l->inside || l->alone)
+        return STATUS_OK;
+    const double start_s = clock_monotonic_s();
+    for (;;) {
+        TRY(gather(l));
+        if (l->waiting & answer)
+            break;
+        if (clock_monotonic_s() - start_s > ANSWER_WITHIN_S)
+            return fail(STATUS_RANK,
+                        "coordinator: no answer within %d s; look at the file system of the run "
+                        "directory and resume",
+                        ANSWER_WITHIN_S);
+        nap();
+    }
+    l->waiting &= ~answer;
+    return STATUS_OK;
+}

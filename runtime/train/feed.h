@@ -1,0 +1,33 @@
+/* From windows to what a model is fed: the arrays of one worker's part of a batch, filled from
+ * draws, and cut into micro-batches. An SNP window is its carried sites without special tokens; its
+ * targets are the next alleles, none at the last. */
+#ifndef CROCUTA_TRAIN_FEED_H
+#define CROCUTA_TRAIN_FEED_H
+
+#include "io/draws.h"
+#include "model/model.h"
+
+typedef struct {
+    int64_t room, L, Lp;         /* sequences and tokens that the arrays hold */
+    int64_t n;                   /* sequences that are filled */
+    int64_t first;               /* place of sequence 0 in the global batch */
+    int64_t predicted;           /* tokens, or labelled windows, that have a target */
+    uint8_t *ids, *targets;      /* (room, Lp) */
+    int64_t *position;           /* (room, Lp) */
+    int32_t *site;               /* (room, Lp) */
+    int32_t *chromosome, *label; /* (room) */
+    int32_t *scratch;            /* (L) positions of one window */
+} feed;
+
+status feed_open(int64_t room, int64_t L, feed *out);
+void feed_close(feed *f);
+
+/* Sequence i from a window of L entries; a window of none gives a sequence without targets.
+ * classify: the target is the person's label alone. */
+void feed_fill(feed *f, int64_t i, const dataset *d, const draws *x, const window *w,
+               bool classify);
+
+/* Sequences [from, from + n) as a batch: pointers into the feed. */
+batch feed_slice(const feed *f, int64_t from, int64_t n, bool classify);
+
+#endif

@@ -1,0 +1,342 @@
+/* The training loop. A step: this worker's windows through the model in micro-batches, gradients
+ * summed over workers, one update; then, in this order, log, validation, checkpoint, signals. What
+ * is decided at run time (stop, checkpoint) rides on the step's small all-reduce, so that all
+ * workers do it at the same step. */
+#include "runtime/core/log.h"
+#include "runtime/train/deal.h"
+#include "runtime/train/signals.h"
+#include "runtime/train/trainer.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#define BUCKET_FLOATS (1 << 18) /* 1 MiB: large enough for bandwidth, small enough to leave early  \
+                                 */
+#define BUCKETS_MOST 4096
+
+/* Gradient buckets that are on their way. */
+typedef struct {
+    trainer *t;
+    comm_request **request;
+    int started, all;
+    int64_t size; /* floats of a bucket, the last one may be shorter */
+    status st;
+} buckets;
+
+/* What all workers know after a step. */
+typedef struct {
+    train_sums sums;
+    unsigned commands;
+    bool signalled;
+    double wait_s; /* in communication */
+} step_sums;
+
+static int64_t bucket_size(int64_t floats)
+{
+    int64_t size = BUCKET_FLOATS;
+    while ((floats + size - 1) / size > BUCKETS_MOST)
+        size *= 2;
+    return size;
+}
+
+/* Starts every bucket that lies below `ready`. All workers start the same ones in the same order.
+ */
+static void buckets_start(buckets *b, int64_t ready)
+{
+    const int64_t floats = model_floats(b->t->m);
+    while (b->st == STATUS_OK && b->started < b->all) {
+        const int64_t first = b->started * b->size;
+        const int64_t end = first + b->size < floats ? first + b->size : floats;
+        if (end > ready)
+            return;
+        b->st = comm_sum_start(b->t->roles.workers, model_gradients(b->t->m) + first, end - first,
+                               &b->request[b->started]);
+        b->started += b->st == STATUS_OK;
+    }
+}
+
+static void on_bucket(void *context, int64_t first, int64_t count)
+{
+    buckets_start(context, first + count);
+}
+
+/* Forward and backward over this worker's windows; buckets leave during the last micro-batch. */
+static status gradients(trainer *t, const feed *f, int64_t step, train_sums *sums, buckets *b)
+{
+    const bool classify = t->ask->finetune;
+    memset(model_gradients(t->m), 0, (size_t)model_floats(t->m) * sizeof(float));
+    for (int64_t at = 0; at < f->n; at += t->micro_batch) {
+        const int64_t n = f->n - at < t->micro_batch ? f->n - at : t->micro_batch;
+        batch now = feed_slice(f, at, n, classify);
+        now.step = (uint64_t)step;
+        now.training = true;
+        loss_sum loss = {0};
+        const bool last = at + n == f->n && comm_size(t->roles.workers) > 1;
+        TRY(model_backward(t->m, &now, &loss, last ? on_bucket : NULL, b));
+        sums->loss += loss.sum;
+        sums->targets += loss.count;
+    }
+    buckets_start(b, model_floats(t->m));
+    return b->st;
+}
+
+/* Losses are added, and the decisions of worker 0 and of the system reach everybody. */
+static status exchange(trainer *t, step_sums *s)
+{
+    unsigned commands = 0;
+    TRY(coordinator_ask(&t->link, &commands));
+    const bool signalled = t->ask->config->checkpoint.on_signal && signals_seen();
+    const double start_s = clock_monotonic_s();
+    double v[5] = {s->sums.loss, (double)s->sums.targets, commands & COMMAND_CHECKPOINT ? 1 : 0,
+                   commands & COMMAND_STOP ? 1 : 0, signalled};
+    TRY(comm_sum_f64(t->roles.workers, v, 5));
+    s->sums.loss = v[0];
+    s->sums.targets = (int64_t)v[1];
+    s->commands = (v[2] > 0 ? COMMAND_CHECKPOINT : 0) | (v[3] > 0 ? COMMAND_STOP : 0);
+    s->signalled = v[4] > 0;
+    s->wait_s += clock_monotonic_s() - start_s;
+    return STATUS_OK;
+}
+
+static status event(trainer *t, const char *name, const char *detail)
+{
+    if (t->worker != 0)
+        return STATUS_OK;
+    report r = {.kind = REPORT_EVENT, .worker = t->worker, .step = t->state.step};
+    snprintf(r.event, sizeof r.event, "%s", name);
+    snprintf(r.detail, sizeof r.detail, "%s", detail);
+    snprintf(r.host, sizeof r.host, "%s", comm_host(t->roles.world));
+    return coordinator_tell(&t->link, &r);
+}
+
+/* A loss or a norm that is no number ends the run, on all workers alike. */
+static status not_finite(trainer *t, int64_t step, const char *what, double value)
+{
+    char detail[128];
+    snprintf(detail, sizeof detail, "step %lld: the %s is %f", (long long)step + 1, what, value);
+    TRY(event(t, "nan", detail));
+    return fail(STATUS_INTERNAL,
+                "%s: %s; lower optimizer.lr or train.grad_clip, and continue from the last "
+                "checkpoint with --resume or begin again",
+                t->ask->run, detail);
+}
+
+static status sum_gradients(trainer *t, buckets *b, double *wait_s)
+{
+    const double start_s = clock_monotonic_s();
+    TRY(comm_wait(t->roles.workers, b->request, b->started, "gradients"));
+    *wait_s += clock_monotonic_s() - start_s;
+    return STATUS_OK;
+}
+
+/* One step: t->state.step becomes step + 1. */
+static status train_step(trainer *t, int64_t step, step_sums *s, optimizer_report *o)
+{
+    const feed *f = NULL;
+    comm_request *request[BUCKETS_MOST] = {0};
+    const int64_t floats = model_floats(t->m), size = bucket_size(floats);
+    buckets b = {
+        .t = t, .request = request, .size = size, .all = (int)((floats + size - 1) / size)};
+    TRY(loader_next(t->load, step, &f));
+    TRY(gradients(t, f, step, &s->sums, &b));
+    TRY(exchange(t, s));
+    TRY(sum_gradients(t, &b, &s->wait_s));
+    if (!isfinite(s->sums.loss))
+        return not_finite(t, step, "loss", s->sums.loss / (double)s->sums.targets);
+    if (s->sums.targets == 0)
+        return fail(STATUS_DATA,
+                    "%s: no window of step %lld has a target; give people labels (import -m)",
+                    t->data->path, (long long)step + 1);
+    status st = optimizer_step(&t->opt, step, s->sums.targets, o);
+    if (st == STATUS_INTERNAL && !isfinite(o->norm))
+        return not_finite(t, step, "gradient's norm", o->norm);
+    TRY(st);
+    t->state.step = step + 1;
+    return STATUS_OK;
+}
+
+static int64_t memory_now(void)
+{
+    struct rusage u;
+    getrusage(RUSAGE_SELF, &u);
+    return u.ru_maxrss * 1024;
+}
+
+static report report_of(const trainer *t, report_kind kind, double seconds)
+{
+    const int64_t tokens = t->stage->slots * t->stage->seq_len;
+    report r = {.kind = kind,
+                .worker = t->worker,
+                .step = t->state.step,
+                .stage = t->stage->index,
+                .seq_len = t->stage->seq_len,
+                .tokens = tokens,
+                .lookup = t->lookup,
+                .accuracy = NAN,
+                .lr = t->opt.lr * schedule_factor(&t->sched, t->state.step - 1),
+                .grad_norm = NAN,
+                .tokens_per_s = (double)tokens / seconds,
+                .step_ms = 1e3 * seconds,
+                .fraction_gemm = NAN,
+                .fraction_bandwidth = NAN,
+                .memory_bytes = memory_now()};
+    return r;
+}
+
+static status log_step(trainer *t, const step_sums *s, const optimizer_report *o, double seconds)
+{
+    report r = report_of(t, REPORT_STEP, seconds);
+    r.loss = s->sums.loss / (double)s->sums.targets;
+    r.lr = o->lr;
+    r.grad_norm = o->norm;
+    r.clipped = o->clipped;
+    r.wait_ms = 1e3 * s->wait_s;
+    if (t->flops_per_s > 0) {
+        r.fraction_gemm = t->step_flops / t->flops_per_s / seconds;
+        r.fraction_bandwidth = t->step_bytes / t->bytes_per_s / seconds;
+    }
+    if (t->worker != 0)
+        r.kind = REPORT_BEAT;
+    const config *c = t->ask->config;
+    if (t->worker == 0 && t->state.step % c->train.log_every != 0 && t->state.step != t->last)
+        r.kind = REPORT_BEAT;
+    return coordinator_tell(&t->link, &r);
+}
+
+/* Is this validation better than the best so far? Classifiers by accuracy, then loss. */
+static bool better(const trainer *t, double loss, double accuracy)
+{
+    const train_state *s = &t->state;
+    if (s->best_step < 0 || s->best_stage != t->stage->index)
+        return true;
+    if (t->ask->finetune && accuracy != s->best_accuracy)
+        return accuracy > s->best_accuracy;
+    return loss < s->best_loss;
+}
+
+/* *best: a checkpoint is due because this is the best so far. */
+static status validate(trainer *t, bool *best)
+{
+    train_sums v = {0};
+    const double start_s = clock_monotonic_s();
+    *best = false;
+    TRY(validation_run(t, &v));
+    if (v.targets == 0)
+        return STATUS_OK;
+    report r = report_of(t, REPORT_VALID, clock_monotonic_s() - start_s);
+    r.loss = v.loss / (double)v.targets;
+    r.windows = t->validation_windows;
+    r.tokens = t->validation_windows * t->stage->seq_len;
+    r.tokens_per_s = 1e3 * (double)r.tokens / r.step_ms;
+    if (t->ask->finetune)
+        r.accuracy = v.labelled ? (double)v.hits / (double)v.labelled : NAN;
+    if (better(t, r.loss, r.accuracy)) {
+        *best = true;
+        t->state.best_step = t->state.step;
+        t->state.best_stage = t->stage->index;
+        t->state.best_loss = r.loss;
+        t->state.best_accuracy = r.accuracy;
+        t->state.without = 0;
+    } else {
+        t->state.without++;
+    }
+    return t->worker == 0 ? coordinator_tell(&t->link, &r) : STATUS_OK;
+}
+
+/* Worker 0 writes; the others meet it at the next step's exchange. The journals come first: a step
+ * that a checkpoint holds must not be missing from them. */
+static status commit(trainer *t)
+{
+    if (t->committed == t->state.step)
+        return STATUS_OK;
+    t->committed = t->state.step;
+    if (t->worker != 0)
+        return STATUS_OK;
+    const double start_s = clock_monotonic_s();
+    const report ask = {.kind = REPORT_COMMIT, .step = t->state.step};
+    TRY(coordinator_settle(&t->link, &ask, COMMAND_ON_DISK));
+    TRY(snapshot_write(t->checkpoints, t->ask->config, t->data, t->ask->finetune, t->workers, t->m,
+                       &t->opt, &t->state));
+    int64_t removed = 0;
+    TRY(checkpoint_prune(t->checkpoints, t->ask->config->checkpoint.keep, &removed));
+    char detail[128];
+    snprintf(detail, sizeof detail, "checkpoints/step-%07lld.h5 in %.0f ms",
+             (long long)t->committed, 1e3 * (clock_monotonic_s() - start_s));
+    return event(t, "checkpoint", detail);
+}
+
+/* Log, validation, checkpoint, signals: in this order. *stop: NULL, or why the run ends here. */
+static status after_step(trainer *t, const step_sums *s, const optimizer_report *o, double seconds,
+                         const char **stop)
+{
+    const config *c = t->ask->config;
+    const bool last = t->state.step >= t->last;
+    const bool stage_ends = t->state.step == t->stage->end;
+    bool best = false;
+    TRY(log_step(t, s, o, seconds));
+    if (c->train.eval_every > 0 &&
+        (t->state.step % c->train.eval_every == 0 || t->state.step == t->sched.steps || stage_ends))
+        TRY(validate(t, &best));
+    if (c->train.early_stop > 0 && t->state.without >= c->train.early_stop) {
+        t->state.finished = true;
+        *stop = "early stopping";
+    }
+    if (s->commands & COMMAND_STOP || s->signalled)
+        *stop = s->signalled ? "signal" : "time";
+    const bool due =
+        c->checkpoint.every_steps > 0 && t->state.step % c->checkpoint.every_steps == 0;
+    if (best || due || last || *stop || s->commands & COMMAND_CHECKPOINT)
+        TRY(commit(t));
+    return STATUS_OK;
+}
+
+static status steps(trainer *t, const char **stop)
+{
+    for (int64_t step = t->state.step; step < t->last && !*stop; step++) {
+        const double start_s = clock_monotonic_s();
+        step_sums s = {0};
+        optimizer_report o = {0};
+        TRY(trainer_enter_stage(t, step));
+        TRY(train_step(t, step, &s, &o));
+        TRY(after_step(t, &s, &o, clock_monotonic_s() - start_s, stop));
+    }
+    return STATUS_OK;
+}
+
+static status say_goodbye(trainer *t, const char *how)
+{
+    if (t->worker != 0)
+        return STATUS_OK;
+    report r = {.kind = REPORT_END, .step = t->state.step, .event = "end"};
+    snprintf(r.detail, sizeof r.detail, "%s", how);
+    snprintf(r.host, sizeof r.host, "%s", comm_host(t->roles.world));
+    return coordinator_settle(&t->link, &r, COMMAND_GOODBYE);
+}
+
+status trainer_loop(trainer *t)
+{
+    const char *stop = NULL;
+    t->committed = t->state.step > 0 ? t->state.step : -1;
+    status st = steps(t, &stop);
+    const bool asked = stop && !t->state.finished;
+    if (st == STATUS_INTERNAL) { /* every worker has it: the coordinator must not wait for more */
+        const failure why = *failure_last();
+        if (say_goodbye(t, "failed") == STATUS_OK)
+            failure_set(&why);
+        return st;
+    }
+    TRY(st);
+    if (asked && strcmp(stop, "signal") == 0)
+        TRY(event(t, "signal", signals_seen() ? signals_name(signals_seen()) : "another worker"));
+    TRY(say_goodbye(t, asked                            ? "stopped"
+                       : stop                           ? stop
+                       : t->state.step < t->sched.steps ? "max-steps"
+                                                        : "done"));
+    if (asked)
+        return fail(STATUS_STOPPED,
+                    "%s: stopped on request after step %lld with a checkpoint; --resume continues",
+                    t->ask->run, (long long)t->state.step);
+    return STATUS_OK;
+}

@@ -1,0 +1,78 @@
+/* Journal lines and the progress line: see metrics.h. */
+#include "runtime/train/metrics.h"
+
+#include <math.h>
+#include <stdio.h>
+
+static json_t *number(double x)
+{
+    return isfinite(x) ? json_real(x) : json_null();
+}
+
+json_t *metrics_line(const report *r, double time)
+{
+    const bool train = r->kind == REPORT_STEP;
+    json_t *o = json_object();
+    if (!o)
+        return NULL;
+    int bad = 0;
+    bad |= json_object_set_new(o, "step", json_integer(r->step));
+    bad |= json_object_set_new(o, "stage", json_integer(r->stage));
+    bad |= json_object_set_new(o, "split", json_string(train ? "train" : "valid"));
+    bad |= json_object_set_new(o, "seq_len", json_integer(r->seq_len));
+    bad |= json_object_set_new(o, "tokens", json_integer(r->tokens));
+    bad |= json_object_set_new(o, "loss", number(r->loss));
+    bad |= json_object_set_new(o, "perplexity", number(exp(r->loss)));
+    bad |= json_object_set_new(o, "lr", number(r->lr));
+    bad |= json_object_set_new(o, "grad_norm", train ? number(r->grad_norm) : json_null());
+    bad |= json_object_set_new(o, "clipped", train ? json_boolean(r->clipped) : json_null());
+    bad |= json_object_set_new(o, "tokens_per_s", number(r->tokens_per_s));
+    bad |= json_object_set_new(o, "step_ms", number(r->step_ms));
+    bad |= json_object_set_new(o, "wait_ms", number(r->wait_ms));
+    bad |= json_object_set_new(o, "fraction_gemm", number(r->fraction_gemm));
+    bad |= json_object_set_new(o, "fraction_bandwidth", number(r->fraction_bandwidth));
+    bad |= json_object_set_new(o, "memory_bytes", json_integer(r->memory_bytes));
+    if (!train)
+        bad |= json_object_set_new(o, "windows", json_integer(r->windows));
+    if (isfinite(r->lookup))
+        bad |= json_object_set_new(o, "lookup_perplexity", json_real(r->lookup));
+    if (isfinite(r->accuracy))
+        bad |= json_object_set_new(o, "accuracy", json_real(r->accuracy));
+    bad |= json_object_set_new(o, "time", json_real(time));
+    if (bad) {
+        json_decref(o);
+        return NULL;
+    }
+    return o;
+}
+
+json_t *event_line(const report *r, int rank, double time)
+{
+    return json_pack("{s:f, s:i, s:s, s:I, s:s, s:s}", "time", time, "rank", rank, "host", r->host,
+                     "step", (json_int_t)r->step, "event", r->event, "detail", r->detail);
+}
+
+void metrics_tail(const report *step, const report *valid, char *text, size_t size)
+{
+    int n = snprintf(text, size, "loss %.3f", step->loss);
+    if (isfinite(step->accuracy))
+        n += snprintf(text + n, size - (size_t)n, "  acc %.1f%%", 100 * step->accuracy);
+    else
+        n += snprintf(text + n, size - (size_t)n, "  ppl %.2f", exp(step->loss));
+    if (valid && isfinite(valid->accuracy))
+        n += snprintf(text + n, size - (size_t)n, " (held out %.1f%%, n = %lld)",
+                      100 * valid->accuracy, (long long)valid->windows);
+    else if (isfinite(step->lookup))
+        n += snprintf(text + n, size - (size_t)n, " (lookup %.2f)", step->lookup);
+    char rate[32];
+    if (step->tokens_per_s < 1000)
+        snprintf(rate, sizeof rate, "%.0f", step->tokens_per_s);
+    else
+        snprintf(rate, sizeof rate, "%.1fk", step->tokens_per_s / 1000);
+    n += snprintf(text + n, size - (size_t)n, "  lr %.1e  |g| %.2g  %s tok/s", step->lr,
+                  step->grad_norm, rate);
+    double floor = step->fraction_gemm + step->fraction_bandwidth;
+    if (isfinite(floor))
+        n += snprintf(text + n, size - (size_t)n, "  %.0f%% of floor", 100 * floor);
+    snprintf(text + n, size - (size_t)n, "  %.1f GiB", (double)step->memory_bytes / (1 << 30));
+}

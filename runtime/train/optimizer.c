@@ -1,0 +1,209 @@
+/* The optimizer: see optimizer.h. */
+#include "runtime/train/optimizer.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#define CLIP_EPS 1e-6 /* as PyTorch's clip_grad_norm_ */
+
+int64_t optimizer_bytes(int64_t floats)
+{
+    return 2 * (int64_t)arena_round((size_t)floats * sizeof(float));
+}
+
+/* Neighbours in the arena with the same rates become one range; the gaps between tensors are zero
+ * in values and gradients alike and stay zero. */
+static status ranges_make(optimizer *o, const config *c)
+{
+    const parameter *list = NULL;
+    const int n = model_parameters(o->m, &list);
+    const double head = c->optimizer.head_lr > 0 ? c->optimizer.head_lr : o->lr;
+    o->ranges = calloc((size_t)n + 1, sizeof *o->ranges);
+    if (!o->ranges)
+        return fail(STATUS_MEMORY, "optimizer: no memory; use more memory");
+    for (int i = 0; i < n; i++) {
+        const double lr = list[i].group == GROUP_HEAD ? head : o->lr;
+        const double decay = list[i].decay                   ? c->optimizer.weight_decay
+                             : list[i].group == GROUP_FILTER ? c->optimizer.filter_weight_decay
+                                                             : 0;
+        const int64_t end = i + 1 < n ? list[i + 1].offset : model_floats(o->m);
+        optimizer_range *last = o->n_ranges ? &o->ranges[o->n_ranges - 1] : NULL;
+        if (last && last->lr == lr && last->decay == decay)
+            last->count = end - last->first;
+        else
+            o->ranges[o->n_ranges++] =
+                (optimizer_range){list[i].offset, end - list[i].offset, lr, decay};
+    }
+    return STATUS_OK;
+}
+
+status optimizer_open(const config *c, bool finetune, const schedule *plan, model *m, device *dev,
+                      comm *workers, optimizer *out)
+{
+    *out = (optimizer){.m = m,
+                       .dev = dev,
+                       .workers = workers,
+                       .plan = plan,
+                       .b1 = c->optimizer.betas[0],
+                       .b2 = c->optimizer.betas[1],
+                       .eps = c->optimizer.eps,
+                       .clip = c->train.grad_clip,
+                       .lr = finetune ? c->finetune.lr : c->optimizer.lr};
+    out->rows_lr = c->optimizer.rows_lr > 0 ? c->optimizer.rows_lr : out->lr;
+    const size_t floats = (size_t)model_floats(m);
+    status st = ranges_make(out, c);
+    if (st == STATUS_OK)
+        st = arena_open(&out->moments, "optimizer", (size_t)optimizer_bytes(model_floats(m)));
+    if (st == STATUS_OK)
+        st = arena_open(&out->room, "norm", 1 << 16);
+    if (st == STATUS_OK) {
+        out->first = arena_take(&out->moments, floats * sizeof(float));
+        out->second = arena_take(&out->moments, floats * sizeof(float));
+        if (!out->first || !out->second)
+            st = fail(STATUS_MEMORY, "optimizer: no memory; use more memory");
+    }
+    if (st != STATUS_OK) {
+        optimizer_close(out);
+        return st;
+    }
+    row_table *tables[EMBED_LEVELS];
+    out->levels = model_position(m) ? position_tables(model_position(m), tables) : 0;
+    return STATUS_OK;
+}
+
+void optimizer_close(optimizer *o)
+{
+    arena_close(&o->moments);
+    arena_close(&o->room);
+    free(o->ranges);
+    free(o->rows_rate);
+    for (int l = 0; l < o->levels; l++)
+        row_exchange_close(&o->rows[l]);
+    *o = (optimizer){0};
+}
+
+/* The rows' learning rates up to a step. */
+static status rates_until(optimizer *o, int64_t step)
+{
+    if (step < o->rates)
+        return STATUS_OK;
+    const int64_t room = step + step / 2 + 1024;
+    float *more = realloc(o->rows_rate, (size_t)room * sizeof *more);
+    if (!more)
+        return fail(STATUS_MEMORY, "optimizer: no memory for %lld learning rates; use more memory",
+                    (long long)room);
+    o->rows_rate = more;
+    for (; o->rates < room; o->rates++)
+        more[o->rates] = (float)(o->rows_lr * schedule_factor(o->plan, o->rates));
+    return STATUS_OK;
+}
+
+static rows_adam_args rows_args(const optimizer *o, int64_t step, double scale)
+{
+    return (rows_adam_args){.b1 = o->b1,
+                            .b2 = o->b2,
+                            .eps = o->eps,
+                            .scale = scale,
+                            .step = step,
+                            .lr_of_step = o->rows_rate};
+}
+
+status optimizer_present(optimizer *o, int64_t step)
+{
+    if (o->levels == 0)
+        return STATUS_OK;
+    TRY(rates_until(o, step));
+    const rows_adam_args a = rows_args(o, step, 1);
+    model_rows_schedule(o->m, &a);
+    return STATUS_OK;
+}
+
+static status update_rows(optimizer *o, int level, int64_t step, double scale)
+{
+    row_exchange *x = &o->rows[level];
+    row_table *tables[EMBED_LEVELS];
+    TRY(position_slots(model_position(o->m), level, x->count, x->row, true, x->slot));
+    position_tables(model_position(o->m), tables);
+    row_table *t = tables[level];
+    const rows_adam_args a = rows_args(o, step, scale);
+    return rows_adam(o->dev, &a, x->count, x->k, x->slot, x->grad, t->p, t->m, t->v, t->last);
+}
+
+/* Sum of squares of all gradients. */
+static status squares_of(optimizer *o, double *squares)
+{
+    TRY(norm_squares(o->dev, model_gradients(o->m), model_floats(o->m), squares, &o->room));
+    for (int l = 0; l < o->levels; l++) {
+        double rows = 0;
+        TRY(row_exchange_merge(&o->rows[l], o->m, l, o->workers));
+        if (o->rows[l].count > 0)
+            TRY(norm_squares(o->dev, o->rows[l].grad, o->rows[l].count * o->rows[l].k, &rows,
+                             &o->room));
+        *squares += rows;
+    }
+    return STATUS_OK;
+}
+
+status optimizer_step(optimizer *o, int64_t step, int64_t tokens, optimizer_report *report)
+{
+    double squares = 0;
+    TRY(squares_of(o, &squares));
+    double scale = 1 / (double)tokens;
+    *report = (optimizer_report){.norm = sqrt(squares) * scale,
+                                 .lr = o->lr * schedule_factor(o->plan, step)};
+    if (!isfinite(report->norm))
+        return fail(STATUS_INTERNAL,
+                    "step %lld: the gradient's norm is %f; lower optimizer.lr or train.grad_clip",
+                    (long long)step + 1, report->norm);
+    if (o->clip > 0 && report->norm > o->clip) {
+        report->clipped = true;
+        scale *= o->clip / (report->norm + CLIP_EPS);
+    }
+    const double factor = schedule_factor(o->plan, step);
+    float *p = model_values(o->m), *g = model_gradients(o->m);
+    for (int i = 0; i < o->n_ranges; i++) {
+        const optimizer_range *r = &o->ranges[i];
+        const adamw_args a = {.lr = r->lr * factor,
+                              .b1 = o->b1,
+                              .b2 = o->b2,
+                              .eps = o->eps,
+                              .decay = r->decay,
+                              .scale = scale,
+                              .step = step};
+        TRY(adamw_update(o->dev, &a, r->count, p + r->first, g + r->first, o->first + r->first,
+                         o->second + r->first));
+    }
+    TRY(rates_until(o, step));
+    for (int l = 0; l < o->levels; l++)
+        if (o->rows[l].count > 0)
+            TRY(update_rows(o, l, step, scale));
+    model_rows_clear(o->m);
+    return optimizer_present(o, step);
+}
+
+status optimizer_settle_rows(optimizer *o, int64_t step)
+{
+    TRY(rates_until(o, step));
+    for (int l = 0; l < o->levels; l++) {
+        row_table *tables[EMBED_LEVELS];
+        position_tables(model_position(o->m), tables);
+        row_table *t = tables[l];
+        int64_t n = 0;
+        int32_t *slot = malloc(((size_t)t->slots + 1) * sizeof *slot);
+        float *none = calloc((size_t)(t->slots * t->k) + 1, sizeof *none);
+        status st = slot && none ? STATUS_OK
+                                 : fail(STATUS_MEMORY, "position rows: no memory to replay them; "
+                                                       "use more memory");
+        for (int64_t i = 0; st == STATUS_OK && i < t->slots; i++)
+            if (t->last[i] >= 0 && t->last[i] < step)
+                slot[n++] = (int32_t)i;
+        if (n > 0) {
+            const rows_adam_args a = rows_args(o, step, 1);
+            st = rows_adam(o->dev, &a, n, t->k, slot, none, t->p, t->m, t->v, t->last);
+        }
+        free(slot);
+        free(none);
+        TRY(st);
+    }
+    return STATUS_OK;
+}

@@ -1,0 +1,66 @@
+/* The optimizer: AdamW over the parameter arena, group by group, and exact-lazy Adam on the
+ * position rows. Gradients come as sums over tokens and are divided here, once, by the global
+ * count. */
+#ifndef CROCUTA_TRAIN_OPTIMIZER_H
+#define CROCUTA_TRAIN_OPTIMIZER_H
+
+#include "comm/comm.h"
+#include "model/model.h"
+#include "runtime/train/row_exchange.h"
+#include "runtime/train/schedule.h"
+
+/* A stretch of the arena with one learning rate and one decay. */
+typedef struct {
+    int64_t first, count; /* floats, gaps included */
+    double lr;            /* peak */
+    double decay;
+} optimizer_range;
+
+typedef struct {
+    model *m;
+    device *dev;
+    comm *workers;
+    const schedule *plan;
+    double b1, b2, eps, clip;
+    double lr, rows_lr; /* peaks */
+    optimizer_range *ranges;
+    int n_ranges;
+    arena moments;
+    float *first, *second; /* m and v, laid out as the parameters */
+    float *rows_rate;      /* (rates) learning rate of the rows by step; grows */
+    int64_t rates;
+    int levels;
+    row_exchange rows[EMBED_LEVELS];
+    arena room; /* for the norm */
+} optimizer;
+
+typedef struct {
+    double norm; /* of the mean gradient, dense parameters and rows together, before clipping */
+    bool clipped;
+    double lr; /* of the body at this step */
+} optimizer_report;
+
+/* lr of the body: optimizer.lr, or finetune.lr. Groups: the head at head_lr, rows at rows_lr (0: as
+ * the body; the dense B of the rows goes with the body). Decay: weight_decay where the published
+ * recipe decays, filter_weight_decay on the implicit filters, none elsewhere and none on rows. */
+status optimizer_open(const config *c, bool finetune, const schedule *plan, model *m, device *dev,
+                      comm *workers, optimizer *out);
+void optimizer_close(optimizer *o);
+
+/* Bytes of moments for a model of so many floats. */
+int64_t optimizer_bytes(int64_t floats);
+
+/* One step from the model's gradients, which must be summed over the workers already (rows are
+ * exchanged here), over `tokens` predicted tokens in all. The norm that grad_clip limits is that of
+ * all gradients together, rows included, as if the table were a dense parameter. A norm that is not
+ * finite changes nothing and is STATUS_INTERNAL. Collective. */
+status optimizer_step(optimizer *o, int64_t step, int64_t tokens, optimizer_report *report);
+
+/* Tells the model to read rows replayed up to and including `step` (-1: none). */
+status optimizer_present(optimizer *o, int64_t step);
+
+/* Writes the replay of every row up to and including `step` into the tables: before a schedule
+ * changes. */
+status optimizer_settle_rows(optimizer *o, int64_t step);
+
+#endif

@@ -1,0 +1,59 @@
+/* Learning rate and stages: see schedule.h. */
+#include "runtime/train/schedule.h"
+
+#include <math.h>
+
+static void stage_add(schedule *s, const config *c, int64_t seq_len, int64_t steps)
+{
+    int64_t first = s->n_stages ? s->stages[s->n_stages - 1].end : 0;
+    int64_t end = steps < s->steps - first ? first + steps : s->steps;
+    if (end == first && s->n_stages)
+        return;
+    int64_t slots = c->train.tokens_per_step / seq_len;
+    s->stages[s->n_stages] = (stage){s->n_stages, first, end, seq_len, slots < 1 ? 1 : slots};
+    s->n_stages++;
+}
+
+status schedule_open(const config *c, bool finetune, schedule *out)
+{
+    *out = (schedule){
+        .steps = finetune ? c->finetune.steps : c->train.steps,
+        .kind = c->scheduler.name,
+        .floor = c->optimizer.lr > 0 ? c->scheduler.min_lr / c->optimizer.lr : 1,
+    };
+    if (out->floor > 1)
+        out->floor = 1;
+    out->warmup = (int64_t)ceil(c->scheduler.warmup * (double)out->steps);
+    for (int i = 0; i < c->n_stages && !finetune; i++) {
+        if (c->stages[i].context_parallel > 1)
+            return fail(STATUS_USAGE,
+                        "%s: stages: context_parallel is %lld, this build trains each sequence on "
+                        "one worker; set it to 1",
+                        c->file, (long long)c->stages[i].context_parallel);
+        stage_add(out, c, c->stages[i].seq_len, c->stages[i].steps);
+    }
+    int64_t done = out->n_stages ? out->stages[out->n_stages - 1].end : 0;
+    stage_add(out, c, c->data.seq_len, out->steps - done);
+    return STATUS_OK;
+}
+
+double schedule_factor(const schedule *s, int64_t step)
+{
+    if (step < s->warmup)
+        return (double)(step + 1) / (double)s->warmup;
+    if (s->kind == SCHEDULE_CONSTANT)
+        return 1;
+    int64_t fall = s->steps - 1 - s->warmup;
+    double x = fall > 0 ? (double)(step - s->warmup) / (double)fall : 1;
+    if (x > 1)
+        x = 1;
+    return s->floor + (1 - s->floor) * 0.5 * (1 + cos(M_PI * x));
+}
+
+const stage *schedule_stage(const schedule *s, int64_t step)
+{
+    int i = 0;
+    while (i + 1 < s->n_stages && step >= s->stages[i].end)
+        i++;
+    return &s->stages[i];
+}

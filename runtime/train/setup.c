@@ -1,0 +1,308 @@
+/* What a worker needs before the first step: device, data, draws, model, optimizer, the starting
+ * values, and for each stage its memory and its validation. Every function of this file runs on
+ * every worker; the run directory is not touched before all of them have agreed. */
+#include "runtime/core/log.h"
+#include "runtime/train/deal.h"
+#include "runtime/train/model_file.h"
+#include "runtime/train/plan_data.h"
+#include "runtime/train/resume.h"
+#include "runtime/train/trainer.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Keys whose meaning is not built: refused by name, never passed over. */
+static status check_config(const config *c)
+{
+    const char *key = NULL, *instead = NULL;
+    if (c->data.tokens == TOKENS_NUCLEOTIDE)
+        key = "data.tokens: nucleotide", instead = "snp";
+    else if (c->data.absent == ABSENT_SUMS)
+        key = "data.absent: sums", instead = "none";
+    else if (c->data.sampling == SAMPLING_MATING)
+        key = "data.sampling: mating", instead = "stratified";
+    else if (c->data.mosaic_rate > 0)
+        key = "data.mosaic_rate", instead = "0";
+    else if (c->data.flip_rate > 0)
+        key = "data.flip_rate", instead = "0";
+    else if (c->train.precision == PRECISION_MIXED)
+        key = "train.precision: mixed", instead = "fp32";
+    else if (c->train.context_parallel > 1)
+        key = "train.context_parallel above 1", instead = "1";
+    else if (c->comm.backend == BACKEND_NCCL)
+        key = "comm.backend: nccl", instead = "auto";
+    if (!key)
+        return STATUS_OK;
+    return fail(STATUS_USAGE, "%s: this build cannot train with %s; use %s", c->file, key, instead);
+}
+
+static status open_data(trainer *t)
+{
+    const config *c = t->ask->config;
+    char path[CONFIG_TEXT];
+    config_data_path(c, path);
+    TRY(dataset_open(path, t->roles.workers, &t->data));
+    TRY(dataset_block(t->data, c->data.max_gap));
+    if (t->ask->finetune && t->data->n_labels < 2)
+        return fail(STATUS_DATA,
+                    "%s: its people have %lld label%s, a classifier needs two at least; import it "
+                    "with -m",
+                    path, (long long)t->data->n_labels, t->data->n_labels == 1 ? "" : "s");
+    TRY(draws_open(t->data, &c->data, (uint64_t)c->seed, &t->draws));
+    for (int i = 0; i < t->sched.n_stages; i++)
+        if (t->sched.stages[i].seq_len > draws_longest(t->draws, SPLIT_TRAIN))
+            return fail(STATUS_DATA,
+                        "%s: a stage has windows of %lld carried sites, the longest piece of a "
+                        "training person has %lld; lower stages.seq_len",
+                        path, (long long)t->sched.stages[i].seq_len,
+                        (long long)draws_longest(t->draws, SPLIT_TRAIN));
+    return STATUS_OK;
+}
+
+/* Chromosomes and sites for the row tables; the arrays are freed by the caller. */
+static status space_of(const dataset *d, position_space *s)
+{
+    int64_t *length = calloc((size_t)d->n_chromosomes + 1, sizeof *length);
+    int64_t *site0 = calloc((size_t)d->n_chromosomes + 1, sizeof *site0);
+    int32_t *at = calloc((size_t)d->n_sites + 1, sizeof *at);
+    *s = (position_space){d->n_chromosomes, length, site0, at};
+    if (!length || !site0 || !at)
+        return fail(STATUS_MEMORY, "%s: no memory for its sites; use more memory", d->path);
+    for (int64_t i = 0; i < d->n_sites; i++)
+        at[i] = d->sites[i].position;
+    for (int64_t i = 0; i < d->n_chromosomes; i++) {
+        const chromosome *h = &d->chromosomes[i];
+        const int64_t last = h->sites ? at[h->site0 + h->sites - 1] : 0;
+        length[i] = h->length > last ? h->length : last;
+        site0[i] = h->site0;
+    }
+    site0[d->n_chromosomes] = d->n_sites;
+    return STATUS_OK;
+}
+
+static void space_free(position_space *s)
+{
+    free((void *)(uintptr_t)s->length);
+    free((void *)(uintptr_t)s->site0);
+    free((void *)(uintptr_t)s->site_position);
+}
+
+/* Parameters and rows of a trained model into the one that is to be fine-tuned. */
+static status copy_model(trainer *t, model_file *f)
+{
+    const parameter *to = NULL, *from = NULL;
+    const int n = model_parameters(t->m, &to), have = model_parameters(f->m, &from);
+    for (int i = 0; i < n; i++) {
+        int k = 0;
+        while (k < have && strcmp(to[i].name, from[k].name) != 0)
+            k++;
+        const bool same = k < have && to[i].ndim == from[k].ndim && to[i].count == from[k].count &&
+                          memcmp(to[i].shape, from[k].shape, sizeof to[i].shape) == 0;
+        if (!same && to[i].group == GROUP_HEAD)
+            continue; /* a head for other classes begins anew */
+        if (!same)
+            return fail(STATUS_USAGE,
+                        "%s: %s is missing or of another shape in %s; give the configuration the "
+                        "model and position of that run",
+                        t->ask->config->file, to[i].name, f->path);
+        memcpy(model_values(t->m) + to[i].offset, model_values(f->m) + from[k].offset,
+               (size_t)to[i].count * sizeof(float));
+    }
+    row_table *rows[EMBED_LEVELS];
+    position_encoding *x = model_position(f->m), *mine = model_position(t->m);
+    const int levels = x && mine ? position_tables(x, rows) : 0;
+    row_table *own[EMBED_LEVELS];
+    if (levels != (mine ? position_tables(mine, own) : 0))
+        return fail(STATUS_USAGE,
+                    "%s: position.encoding differs from that of %s; give the configuration the "
+                    "position of that run",
+                    t->ask->config->file, f->path);
+    for (int l = 0; l < levels; l++) {
+        if (rows[l]->alpha != own[l]->alpha || rows[l]->k != own[l]->k ||
+            rows[l]->rows != own[l]->rows)
+            return fail(STATUS_USAGE,
+                        "%s: position.alpha, rank, rows or the sites of the data set differ from "
+                        "those of %s; give the configuration the position and data of that run",
+                        t->ask->config->file, f->path);
+        TRY(position_restore(mine, l, rows[l]->slots, rows[l]->row, rows[l]->p, NULL, NULL, NULL));
+    }
+    return STATUS_OK;
+}
+
+static status start_from_model(trainer *t, const position_space *space)
+{
+    if (!t->ask->finetune || !t->ask->from || strcmp(t->ask->from, "none") == 0)
+        return STATUS_OK;
+    model_file *f = NULL;
+    status st = model_file_open(t->ask->from, (int)t->data->n_labels, NULL, 0, t->dev, &f);
+    if (st == STATUS_OK)
+        st = model_file_place(f, space);
+    if (st == STATUS_OK)
+        st = copy_model(t, f);
+    model_file_close(&f);
+    return st;
+}
+
+static status open_model(trainer *t)
+{
+    const config *c = t->ask->config;
+    position_space space = {0};
+    TRY(model_open(c, t->ask->finetune ? (int)t->data->n_labels : 0, t->dev, &t->m));
+    status st = space_of(t->data, &space);
+    if (st == STATUS_OK)
+        st = model_place(t->m, &space);
+    if (st == STATUS_OK)
+        st = model_initialise(t->m, (uint64_t)c->seed);
+    if (st == STATUS_OK)
+        st = start_from_model(t, &space);
+    space_free(&space);
+    return st;
+}
+
+/* Does the memory of a stage fit? The plan is that of the stage's length. */
+static status plan_stage(const trainer *t, const stage *s, plan *p)
+{
+    config *c = malloc(sizeof *c);
+    if (!c)
+        return fail(STATUS_MEMORY, "plan: no memory; use more memory");
+    *c = *t->ask->config;
+    c->data.seq_len = s->seq_len;
+    plan_request q = {.workers = t->workers, .training = true};
+    q.available = (plan_memory_available() + (t->stage ? t->memory.total : 0)) /
+                  comm_local_size(t->roles.workers);
+    status st = plan_count_rows(c, t->data, &q.rows);
+    if (st == STATUS_OK)
+        st = plan_make(t->m, c, &q, p);
+    if (st == STATUS_OK && !p->fits)
+        st = plan_refuse(p, comm_host(t->roles.workers));
+    free(c);
+    return st;
+}
+
+static status open_lookup(trainer *t)
+{
+    const config *c = t->ask->config;
+    if (t->ask->finetune || c->train.eval_every == 0 || t->validation_windows == 0 || t->counts)
+        return STATUS_OK;
+    int64_t alpha = 1; /* the finest row that the model may see */
+    if (c->position.encoding == ENCODING_FPE)
+        alpha = c->position.alpha;
+    else if (c->position.encoding == ENCODING_NONE)
+        alpha = INT32_MAX; /* none: one row for all */
+    return lookup_open(t->data, c->data.alleles, alpha, c->position.rows, c->objective, &t->counts);
+}
+
+/* Validation windows of this stage: room for a micro-batch of them, and the look-up. */
+static status enter_validation(trainer *t)
+{
+    const config *c = t->ask->config;
+    feed_close(&t->validation);
+    TRY(feed_open(t->micro_batch, t->stage->seq_len, &t->validation));
+    free(t->class_logits);
+    t->class_logits = calloc((size_t)(t->micro_batch * (t->data->n_labels + 1)), sizeof(float));
+    if (!t->class_logits)
+        return fail(STATUS_MEMORY, "validation: no memory; lower train.micro_batch");
+    t->lookup = NAN;
+    t->validation_windows = 0;
+    if (c->train.eval_every == 0)
+        return STATUS_OK;
+    if (draws_valid(t->draws, 0, t->stage->seq_len).count == 0) {
+        log_warning("%s: no validation person has a window of %lld carried sites; the run goes "
+                    "without validation",
+                    t->data->path, (long long)t->stage->seq_len);
+        return STATUS_OK;
+    }
+    t->validation_windows = c->train.eval_windows;
+    TRY(open_lookup(t));
+    return t->counts ? validation_lookup(t, &t->lookup) : STATUS_OK;
+}
+
+status trainer_enter_stage(trainer *t, int64_t step)
+{
+    const stage *now = schedule_stage(&t->sched, step);
+    if (now == t->stage)
+        return STATUS_OK;
+    TRY(plan_stage(t, now, &t->memory));
+    t->stage = now;
+    t->micro_batch = t->memory.micro_batch;
+    const batch_shape shape = {t->micro_batch, now->seq_len, length_padded(now->seq_len)};
+    TRY(model_prepare(t->m, shape, t->memory.keep, true));
+    t->step_flops = (double)t->memory.flops_per_step / t->workers;
+    t->step_bytes = (double)t->memory.bytes_per_step / t->workers;
+    return enter_validation(t);
+}
+
+static status open_all(trainer *t)
+{
+    const train_request *ask = t->ask;
+    const config *c = ask->config;
+    TRY(check_config(c));
+    TRY(schedule_open(c, ask->finetune, &t->sched));
+    TRY(device_open(ask->device, ask->threads, &t->dev));
+    TRY(open_data(t));
+    TRY(open_model(t));
+    TRY(plan_stage(t, schedule_stage(&t->sched, 0), &t->memory));
+    TRY(optimizer_open(c, ask->finetune, &t->sched, t->m, t->dev, t->roles.workers, &t->opt));
+    if (!model_gradients(t->m))
+        return fail(STATUS_MEMORY, "model: no memory for its gradients; use a smaller model");
+    return STATUS_OK;
+}
+
+static status measure(trainer *t)
+{
+    if (t->worker != 0)
+        return STATUS_OK;
+    return device_measure(t->dev, t->ask->config->model.d_model, &t->flops_per_s, &t->bytes_per_s);
+}
+
+status trainer_open(trainer *t, const train_request *ask, const train_roles *roles)
+{
+    *t = (trainer){.ask = ask,
+                   .roles = *roles,
+                   .worker = comm_rank(roles->workers),
+                   .workers = comm_size(roles->workers),
+                   .state = {.best_step = -1, .best_stage = -1},
+                   .lookup = NAN};
+    run_directory_checkpoints(ask->run, t->checkpoints);
+    TRY(comm_agree(roles->workers, open_all(t)));
+    if (ask->resume) {
+        TRY(resume_newest(t->checkpoints, ask->config, ask->finetune, t->data, t->m, &t->opt,
+                          &t->state));
+        if (t->state.step == 0)
+            log_warning("%s: there is no checkpoint to resume from; it starts at step 0", ask->run);
+    }
+    TRY(optimizer_present(&t->opt, t->state.step - 1));
+    t->last = t->sched.steps;
+    if (ask->max_steps > 0 && ask->max_steps < t->last)
+        t->last = ask->max_steps;
+    if (t->state.finished || t->state.step >= t->last)
+        t->last = t->state.step;
+    TRY(comm_agree(roles->workers, trainer_enter_stage(t, t->state.step)));
+    TRY(comm_agree(roles->workers, measure(t)));
+    const loader_source source = {.data = t->data,
+                                  .draws = t->draws,
+                                  .plan = &t->sched,
+                                  .shards = ask->config->data.sharding == SHARDING_VIRTUAL &&
+                                                    t->data->n_shards > 0
+                                                ? t->data->n_shards
+                                                : 1,
+                                  .workers = t->workers,
+                                  .worker = t->worker,
+                                  .classify = ask->finetune,
+                                  .end = t->last};
+    return loader_open(&source, t->state.step, &t->load);
+}
+
+void trainer_close(trainer *t)
+{
+    loader_close(&t->load);
+    lookup_close(&t->counts);
+    feed_close(&t->validation);
+    free(t->class_logits);
+    optimizer_close(&t->opt);
+    model_close(&t->m);
+    draws_close(&t->draws);
+    dataset_close(&t->data);
+    device_close(&t->dev);
+}

@@ -1,0 +1,92 @@
+/* A training run, pretraining and fine-tuning alike: the ranks take their roles, set up what they
+ * need, agree that all is well, and go through the steps. loop.c is the part to read first. */
+#ifndef CROCUTA_TRAIN_TRAINER_H
+#define CROCUTA_TRAIN_TRAINER_H
+
+#include "comm/comm.h"
+#include "io/draws.h"
+#include "runtime/train/coordinator.h"
+#include "runtime/train/loader.h"
+#include "runtime/train/lookup.h"
+#include "runtime/train/plan.h"
+#include "runtime/train/snapshot.h"
+
+/* What was asked for. */
+typedef struct {
+    const config *config; /* finished, with data */
+    bool finetune;
+    const char *from; /* fine-tuning: MODEL, or "none" */
+    const char *run;  /* run directory */
+    bool resume, force;
+    int64_t max_steps; /* absolute; 0: no limit */
+    device_kind device;
+    int threads;
+    const char *command, *versions; /* for command.txt and versions.json */
+} train_request;
+
+/* Who this rank is. */
+typedef struct {
+    comm *world, *workers; /* workers NULL: the dedicated coordinator */
+    bool dedicated;        /* world rank 0 trains nothing */
+} train_roles;
+
+/* Sums of a batch or a validation over all workers. */
+typedef struct {
+    double loss; /* nats, summed */
+    int64_t targets, hits, labelled;
+} train_sums;
+
+typedef struct {
+    const train_request *ask;
+    train_roles roles;
+    int worker, workers;
+    coordinator *inside; /* of worker 0, where the coordinator is no rank of its own */
+    coordinator_link link;
+
+    device *dev;
+    dataset *data;
+    draws *draws;
+    model *m;
+    schedule sched;
+    optimizer opt;
+    train_state state;
+    loader *load;
+
+    lookup *counts; /* NULL: no look-up beside the loss */
+    double lookup;  /* perplexity on the validation windows of this stage, NaN: none */
+
+    const stage *stage;  /* that memory is prepared for */
+    plan memory;         /* of that stage */
+    int64_t micro_batch; /* sequences at once */
+    int64_t last;        /* this job ends after this many steps in all */
+    feed validation;
+    int64_t validation_windows; /* 0: nobody to validate on */
+    float *class_logits;        /* (micro_batch, classes) */
+
+    double flops_per_s, bytes_per_s; /* measured; 0: not */
+    double step_flops, step_bytes;   /* of this worker's part of a step of this stage */
+    int64_t committed;               /* step of the newest checkpoint, -1: none */
+    char checkpoints[CONFIG_TEXT + 16];
+} trainer;
+
+/* The whole run, on every rank. STATUS_STOPPED: stopped on request, checkpoint committed. */
+status train_run(const train_request *ask, comm *world);
+
+/* setup.c: what a worker needs, before the run directory is touched; and its end. */
+status trainer_open(trainer *t, const train_request *ask, const train_roles *roles);
+void trainer_close(trainer *t);
+/* Memory, batches and look-up for the stage of a step, where it is another than before. */
+status trainer_enter_stage(trainer *t, int64_t step);
+
+/* loop.c: the steps, from state.step on. */
+status trainer_loop(trainer *t);
+
+/* validation.c: the loss on windows of held-out people; all workers get the same sums. */
+status validation_run(trainer *t, train_sums *sums);
+/* Perplexity of the counting look-up on those windows. */
+status validation_lookup(trainer *t, double *perplexity);
+
+/* Counts the windows of a batch whose most likely class is the label. */
+void count_hits(const batch *b, const float *logits, int classes, train_sums *sums);
+
+#endif

@@ -1,0 +1,72 @@
+/* Validation: the loss on a fixed set of windows of held-out people, divided over the workers, and
+ * the counting look-up on the very same windows. */
+#include "runtime/train/deal.h"
+#include "runtime/train/trainer.h"
+
+#include <math.h>
+#include <string.h>
+
+void count_hits(const batch *b, const float *logits, int classes, train_sums *sums)
+{
+    for (int64_t i = 0; i < b->s.B; i++) {
+        if (b->label[i] < 0)
+            continue;
+        const float *z = logits + i * classes;
+        int best = 0;
+        for (int k = 1; k < classes; k++)
+            if (z[k] > z[best])
+                best = k;
+        sums->labelled++;
+        sums->hits += best == b->label[i];
+    }
+}
+
+/* This worker's windows [from, from + n) of the set into the feed. */
+static void fill(trainer *t, int64_t from, int64_t n)
+{
+    t->validation.n = n;
+    t->validation.first = from;
+    for (int64_t i = 0; i < n; i++) {
+        const window w = draws_valid(t->draws, from + i, t->stage->seq_len);
+        feed_fill(&t->validation, i, t->data, t->draws, &w, t->ask->finetune);
+    }
+}
+
+status validation_run(trainer *t, train_sums *sums)
+{
+    const share mine = deal_share(t->validation_windows, t->workers, t->worker);
+    const bool classify = t->ask->finetune;
+    *sums = (train_sums){0};
+    for (int64_t at = 0; at < mine.count; at += t->micro_batch) {
+        const int64_t left = mine.count - at, n = left < t->micro_batch ? left : t->micro_batch;
+        fill(t, mine.first + at, n);
+        const batch b = feed_slice(&t->validation, 0, n, classify);
+        const model_outputs out = {.class_logits = classify ? t->class_logits : NULL};
+        loss_sum loss = {0};
+        TRY(model_forward(t->m, &b, &out, &loss));
+        sums->loss += loss.sum;
+        sums->targets += loss.count;
+        if (classify)
+            count_hits(&b, t->class_logits, model_classes(t->m), sums);
+    }
+    double v[4] = {sums->loss, (double)sums->targets, (double)sums->hits, (double)sums->labelled};
+    TRY(comm_sum_f64(t->roles.workers, v, 4));
+    *sums = (train_sums){v[0], (int64_t)v[1], (int64_t)v[2], (int64_t)v[3]};
+    return STATUS_OK;
+}
+
+status validation_lookup(trainer *t, double *perplexity)
+{
+    const share mine = deal_share(t->validation_windows, t->workers, t->worker);
+    double v[2] = {0, 0}; /* nats, targets */
+    *perplexity = NAN;
+    for (int64_t i = 0; i < mine.count; i++) {
+        fill(t, mine.first + i, 1);
+        v[0] += lookup_window(t->counts, t->validation.ids, t->validation.site, t->stage->seq_len);
+        v[1] += (double)t->stage->seq_len - 1;
+    }
+    TRY(comm_sum_f64(t->roles.workers, v, 2));
+    if (v[1] > 0)
+        *perplexity = exp(v[0] / v[1]);
+    return STATUS_OK;
+}
