@@ -45,6 +45,8 @@ status checkpoint_read(checkpoint *c, const char *name, void *to, int64_t count)
 
 /* DIR/latest and DIR/best: a one-line text file that names a step file, replaced by rename. */
 status checkpoint_point(const char *dir, const char *which, int64_t step);
+/* The step that DIR/latest or DIR/best names, -1 where there is none. */
+int64_t checkpoint_pointed(const char *dir, const char *which);
 /* The newest sound checkpoint of a directory: `latest` first, then by step downwards, with a
  * warning for each that is passed over. *out NULL and STATUS_OK where there is none at all. */
 status checkpoint_newest(const char *dir, checkpoint **out);

@@ -30,7 +30,4 @@ void manifest_free(manifest *m);
 /* Size and CRC-32 of a file's bytes. */
 status file_sum(const char *path, int64_t *bytes, uint32_t *crc);
 
-/* The step that DIR/latest or DIR/best names, -1 where there is none. */
-int64_t checkpoint_pointed(const char *dir, const char *which);
-
 #endif

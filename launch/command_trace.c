@@ -31,7 +31,8 @@ static status trace(const cli *c, const cli_common *common, const char **args, i
         goto done;
     }
     if (b.position)
-        TRY_GOTO(done, model_file_place(f, NULL));
+        TRY_GOTO(done, model_file_place(f, f->c.position.rows == ROWS_SHARED ? &position_unbounded
+                                                                             : NULL));
     st = trace_run(f, &b, steps, comm_rank(c->world) == 0 ? common->output : NULL);
 done:
     model_file_close(&f);

@@ -31,6 +31,8 @@ struct position_encoding {
     level_table level[EMBED_LEVELS];
 };
 
+const position_space position_unbounded = {0};
+
 int position_levels(const config *c)
 {
     return c->position.encoding == ENCODING_FPE         ? 1
@@ -85,6 +87,10 @@ static status rows_of_sites(level_table *l, const position_space *s)
 
 static status level_open(level_table *l, const config *c, const position_space *s)
 {
+    if (s == &position_unbounded) {
+        l->t.rows = INT64_MAX;
+        return STATUS_OK;
+    }
     if (c->position.rows == ROWS_SITE)
         return rows_of_sites(l, s);
     if (c->position.rows == ROWS_CHROMOSOME) {
@@ -367,7 +373,7 @@ int64_t position_bytes(const position_encoding *x)
 int64_t position_dense_bytes(const position_encoding *x)
 {
     int64_t bytes = 0;
-    for (int i = 0; i < x->levels; i++)
+    for (int i = 0; i < x->levels && x->level[i].t.rows < INT64_MAX; i++)
         bytes += 4 * x->level[i].t.rows * x->level[i].t.k * (int64_t)sizeof(float);
     return bytes;
 }

@@ -30,6 +30,10 @@ typedef struct {
     const int32_t *site_position;
 } position_space;
 
+/* Tables of any row number, for rows that are carried from file to file or come with shared
+ * positions: only rows: shared can look positions up in it. */
+extern const position_space position_unbounded;
+
 /* Levels of a configuration: 0 without rows, 1 for fpe, 4 (alpha 1, 10, 100, 1000) for fpe-multi.
  */
 int position_levels(const config *c);
