@@ -277,7 +277,7 @@ static status config_json_beside(const model *m, const char *path)
         "l_max", (json_int_t)c->l_max, "max_seq_len", (json_int_t)c->l_max - 2, "filter_shift",
         c->filter_shift, "layer_norm_epsilon", 1e-5, "tie_word_embeddings", 1);
     if (root)
-        text = json_dumps(root, JSON_INDENT(2));
+        text = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
     json_decref(root);
     if (!text)
         return fail(STATUS_MEMORY, "%s: no memory to write it; free some", file);
