@@ -55,24 +55,27 @@ static void replay_factors(const replay_terms *r, const float *lr, int64_t n, do
     }
 }
 
-/* drop += the updates of n steps. */
+/* p -= the updates of n steps: summed in fp32 over these few, in fp64 over all. */
 KERNEL_CLONES
 static void replay_steps(int64_t n, const float *rate, const float *root, float eps,
-                         const float *restrict m, const float *restrict sqrt_v,
-                         float *restrict drop)
+                         const float *restrict m, const float *restrict sqrt_v, double *restrict p)
 {
+    float drop[LANES] = {0};
     for (int64_t i = 0; i < n; i++)
         for (int e = 0; e < LANES; e++)
             drop[e] += rate[i] * m[e] / (root[i] * sqrt_v[e] + eps);
+    for (int e = 0; e < LANES; e++)
+        p[e] -= (double)drop[e];
 }
 
-/* Is everything after a step with these factors (rate without its lr) below rounding? */
+/* Is everything after a step below rounding? `most`: rate without its lr, times the largest lr and
+ * the tail. */
 static bool replay_over(double most, float root, float eps, const float *m, const float *sqrt_v,
-                        const float *p, const float *drop)
+                        const double *p)
 {
     for (int e = 0; e < LANES; e++) {
-        const double left = most * fabs((double)m[e]) / ((double)root * (double)sqrt_v[e] + eps);
-        if (m[e] != 0 && !(left <= 0x1p-26 * fabs((double)(p[e] - drop[e]))))
+        const double left = most * fabs((double)m[e]) / (double)(root * sqrt_v[e] + eps);
+        if (m[e] != 0 && !(left <= 0x1p-26 * fabs(p[e])))
             return false;
     }
     return true;
@@ -83,11 +86,13 @@ static void replay_lanes(const replay_terms *r, int64_t first, int64_t end, cons
                          const float *v, float *p)
 {
     const rows_adam_args *a = r->a;
-    float sqrt_v[LANES], drop[LANES] = {0}, rate[STEPS], root[STEPS];
+    float sqrt_v[LANES], rate[STEPS], root[STEPS];
+    double exact[LANES];
     const float eps = (float)a->eps;
     bool moved = false;
     for (int e = 0; e < LANES; e++) {
         sqrt_v[e] = sqrtf(v[e]);
+        exact[e] = (double)p[e];
         moved |= m[e] != 0;
     }
     if (!moved)
@@ -97,10 +102,10 @@ static void replay_lanes(const replay_terms *r, int64_t first, int64_t end, cons
     for (int64_t s = first; s < end; s += STEPS) {
         const int64_t n = least(STEPS, end - s);
         replay_factors(r, a->lr_of_step + s, n, q1, e1, q2, e2, rate, root);
-        replay_steps(n, rate, root, eps, m, sqrt_v, drop);
+        replay_steps(n, rate, root, eps, m, sqrt_v, exact);
         const double last = q1 * r->b1_to[n - 1] / (1 - e1 * r->b1_to[n - 1]);
         if (q1 < 0x1p-149 ||
-            replay_over(r->tail * r->lr_most * last, root[n - 1], eps, m, sqrt_v, p, drop))
+            replay_over(r->tail * r->lr_most * last, root[n - 1], eps, m, sqrt_v, exact))
             break;
         q1 *= r->b1_to[STEPS];
         e1 *= r->b1_to[STEPS];
@@ -108,7 +113,7 @@ static void replay_lanes(const replay_terms *r, int64_t first, int64_t end, cons
         e2 *= r->b2_to[STEPS];
     }
     for (int e = 0; e < LANES; e++)
-        p[e] -= drop[e];
+        p[e] = (float)exact[e];
 }
 
 /* Elements [e0, e0 + width) of a row in lanes; those beyond it stand still. */

@@ -1,0 +1,359 @@
+/* ranks: 1
+ * rows_reduce against a plain sum; rows_adam and rows_catch_up against dense Adam in double that
+ * sees a zero gradient wherever a row was not touched: random access, schedule, clipping, a table
+ * written and read back in the middle, pauses longer than the replay. */
+#include "tests/oracle.h"
+
+static void *copy_of(buffers *all, const void *from, size_t bytes)
+{
+    void *to = buffer_take(all, bytes);
+    memcpy(to, from, bytes);
+    return to;
+}
+
+/* ---- rows_reduce ---- */
+
+typedef struct {
+    int32_t *unique;
+    float *sum;
+    int64_t count;
+} reduced;
+
+static reduced reduce(buffers *all, int threads, int64_t n, int64_t k, const int32_t *slot,
+                      const float *grad)
+{
+    bench b;
+    bench_device(&b, threads);
+    bench_workspace(&b, 16 * n + 256);
+    reduced o = {buffer_take(all, (size_t)n * sizeof(int32_t)), buffer_floats(all, n * k), -1};
+    OK(rows_reduce(b.dev, n, k, slot, grad, o.unique, o.sum, &o.count, &b.ws));
+    assert_int_equal(b.ws.used, 0);
+    arena_close(&b.ws);
+    device_close(&b.dev);
+    return o;
+}
+
+static void expect_reduced(int64_t n, int64_t k, const int32_t *slot, const float *grad,
+                           const reduced *o)
+{
+    double *sum = calloc((size_t)k, sizeof *sum);
+    int64_t live = 0, seen = 0;
+    for (int64_t i = 0; i < n; i++)
+        live += slot[i] >= 0;
+    for (int64_t u = 0; u < o->count; u++) {
+        assert_true(o->unique[u] >= 0 && (u == 0 || o->unique[u] > o->unique[u - 1]));
+        memset(sum, 0, (size_t)k * sizeof *sum);
+        for (int64_t i = 0; i < n; i++) {
+            if (slot[i] != o->unique[u])
+                continue;
+            seen++;
+            for (int64_t e = 0; e < k; e++)
+                sum[e] += (double)grad[i * k + e];
+        }
+        for (int64_t e = 0; e < k; e++)
+            assert_true(o->sum[u * k + e] == (float)sum[e]); /* fp64 in order, rounded once */
+    }
+    assert_int_equal(seen, live);
+    free(sum);
+}
+
+/* Slots below `range`, one in `negative` left out; n, k. */
+static void reduce_case(int64_t n, int64_t k, uint64_t range, int negative)
+{
+    buffers all = {0};
+    rng r = rng_at(6, RNG_TEST, (uint64_t)n, (uint32_t)k);
+    int32_t *slot = buffer_take(&all, (size_t)n * sizeof *slot);
+    tensor grad = tensor_random(&all, &r, n * k, 1.0);
+    for (int64_t i = 0; i < n; i++) {
+        slot[i] = (int32_t)rng_below(&r, range);
+        if (negative && rng_below(&r, (uint64_t)negative) == 0)
+            slot[i] = i % 2 ? -1 : INT32_MIN;
+    }
+    reduced first = reduce(&all, 1, n, k, slot, grad.f);
+    expect_reduced(n, k, slot, grad.f, &first);
+    for (int threads = 2; threads <= 4; threads++) {
+        reduced o = reduce(&all, threads, n, k, slot, grad.f);
+        assert_int_equal(o.count, first.count);
+        assert_memory_equal(o.unique, first.unique, (size_t)o.count * sizeof(int32_t));
+        assert_memory_equal(o.sum, first.sum, (size_t)(o.count * k) * sizeof(float));
+    }
+    buffers_close(&all);
+}
+
+static void sums_of_duplicates(void **state)
+{
+    (void)state;
+    reduce_case(0, 4, 5, 0);
+    reduce_case(1, 16, 5, 0);
+    reduce_case(64, 3, 7, 1); /* all left out */
+    reduce_case(1000, 16, 1, 0);
+    reduce_case(3000, 20, 300, 4);
+    reduce_case(4000, 5, 70000, 9);
+    reduce_case(2500, 33, INT32_MAX, 3); /* four passes of the sort */
+    reduce_case(2500, 2, 16777216, 0);
+}
+
+/* ---- rows_adam ---- */
+
+typedef struct {
+    int64_t slots, k;
+    double *p, *m, *v;
+} dense_table;
+
+typedef struct {
+    float *p, *m, *v;
+    int64_t *last;
+} lazy_table;
+
+/* grad NULL: zeros */
+static void dense_step(dense_table *t, const rows_adam_args *a, int64_t row, const double *grad)
+{
+    const double n = (double)a->step + 1, lr = (double)a->lr_of_step[a->step];
+    for (int64_t e = row * t->k; e < (row + 1) * t->k; e++) {
+        const double g = grad ? a->scale * grad[e - row * t->k] : 0;
+        t->m[e] = a->b1 * t->m[e] + (1 - a->b1) * g;
+        t->v[e] = a->b2 * t->v[e] + (1 - a->b2) * g * g;
+        t->p[e] -=
+            lr * (t->m[e] / (1 - pow(a->b1, n))) / (sqrt(t->v[e] / (1 - pow(a->b2, n))) + a->eps);
+    }
+}
+
+static float *schedule(buffers *all, int64_t steps)
+{
+    float *lr = buffer_floats(all, steps);
+    const int64_t warm = steps / 10 + 1;
+    for (int64_t s = 0; s < steps; s++)
+        lr[s] = s < warm ? 6e-3f * (float)s / (float)warm
+                         : 6e-4f + 5.4e-3f * 0.5f * (1 + cosf(3.14159f * (float)s / (float)steps));
+    return lr;
+}
+
+static void tables_open(buffers *all, dense_table *d, lazy_table *l, bool zero)
+{
+    const int64_t n = d->slots * d->k;
+    rng r = rng_at(8, RNG_TEST, (uint64_t)n, 0);
+    tensor p = tensor_random(all, &r, n, zero ? 0.0 : 0.5);
+    d->p = p.d;
+    d->m = buffer_take(all, (size_t)n * sizeof(double));
+    d->v = buffer_take(all, (size_t)n * sizeof(double));
+    *l = (lazy_table){p.f, buffer_floats(all, n), buffer_floats(all, n),
+                      buffer_take(all, (size_t)d->slots * sizeof(int64_t))};
+    memset(d->m, 0, (size_t)n * sizeof(double));
+    memset(d->v, 0, (size_t)n * sizeof(double));
+    memset(l->m, 0, (size_t)n * sizeof(float));
+    memset(l->v, 0, (size_t)n * sizeof(float));
+    for (int64_t i = 0; i < d->slots; i++)
+        l->last[i] = -1;
+}
+
+/* Every row replayed to a->step against the dense table; the lazy one stays as it is. */
+static void expect_caught_up(bench *b, const rows_adam_args *a, const dense_table *d,
+                             const lazy_table *l, double bound)
+{
+    buffers all = {0};
+    const int64_t n = d->slots * d->k;
+    float *p = copy_of(&all, l->p, (size_t)n * sizeof(float));
+    float *out = buffer_floats(&all, n), *some = buffer_floats(&all, 2 * d->k);
+    OK(rows_catch_up(b->dev, a, d->slots, d->k, NULL, l->p, l->m, l->v, l->last, out));
+    assert_memory_equal(p, l->p, (size_t)n * sizeof(float));
+    double worst = 0, scale = 1e-30;
+    for (int64_t i = 0; i < n; i++) {
+        worst = fmax(worst, isnan(out[i]) ? INFINITY : fabs((double)out[i] - d->p[i]));
+        scale = fmax(scale, fabs(d->p[i]));
+    }
+    if (!(worst / scale < bound))
+        fail_msg("step %lld: rows differ from dense Adam by %.2e", (long long)a->step,
+                 worst / scale);
+    const int32_t two[2] = {(int32_t)d->slots - 1, 0};
+    OK(rows_catch_up(b->dev, a, 2, d->k, two, l->p, l->m, l->v, l->last, some));
+    assert_memory_equal(some, out + (d->slots - 1) * d->k, (size_t)d->k * sizeof(float));
+    assert_memory_equal(some + d->k, out, (size_t)d->k * sizeof(float));
+    buffers_close(&all);
+}
+
+/* Rows of one step: low numbers often, high ones rarely, the last never, row 1 at step 0 only. */
+static int64_t touch(rng *r, int64_t step, int64_t n, int64_t slots, int32_t *slot)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const double u = rng_uniform(r);
+        slot[i] = (int32_t)(u * u * u * u * (double)(slots - 1));
+        if (rng_below(r, 6) == 0)
+            slot[i] = -1;
+        if (slot[i] == 1 && step > 0)
+            slot[i] = 0;
+    }
+    if (step == 0)
+        slot[0] = 1;
+    return n;
+}
+
+static void dense_apply(dense_table *d, const rows_adam_args *a, int64_t n, const int32_t *slot,
+                        const float *grad)
+{
+    double *sum = calloc((size_t)d->k, sizeof *sum);
+    for (int64_t row = 0; row < d->slots; row++) {
+        memset(sum, 0, (size_t)d->k * sizeof *sum);
+        for (int64_t i = 0; i < n; i++)
+            for (int64_t e = 0; slot[i] == row && e < d->k; e++)
+                sum[e] += (double)grad[i * d->k + e];
+        dense_step(d, a, row, sum);
+    }
+    free(sum);
+}
+
+static void random_access(int64_t k, double b1, double b2, bool zero)
+{
+    enum { STEPS = 300, TOUCHED = 24, SLOTS = 60 };
+    buffers all = {0};
+    rng r = rng_at(9, RNG_TEST, (uint64_t)k, 0);
+    dense_table d = {.slots = SLOTS, .k = k};
+    lazy_table l;
+    tables_open(&all, &d, &l, zero);
+    const float *lr = schedule(&all, STEPS);
+    int32_t slot[TOUCHED];
+    bench b;
+    bench_device(&b, 2);
+    for (int64_t step = 0; step < STEPS; step++) {
+        buffers now = {0};
+        const rows_adam_args a = {b1, b2, 1e-8, step % 4 ? 1.0 : 0.3, step, lr};
+        const int64_t n = touch(&r, step, TOUCHED, SLOTS, slot);
+        tensor grad = tensor_random(&now, &r, n * k, 1e-3);
+        reduced o = reduce(&now, 2, n, k, slot, grad.f);
+        OK(rows_adam(b.dev, &a, o.count, k, o.unique, o.sum, l.p, l.m, l.v, l.last));
+        dense_apply(&d, &a, n, slot, grad.f);
+        if (step % 37 == 0 || step == STEPS - 1)
+            expect_caught_up(&b, &a, &d, &l, 2e-6);
+        buffers_close(&now);
+        if (step == STEPS / 2) { /* a checkpoint: the table as it is, read by another process */
+            const size_t bytes = (size_t)(SLOTS * k) * sizeof(float);
+            l = (lazy_table){copy_of(&all, l.p, bytes), copy_of(&all, l.m, bytes),
+                             copy_of(&all, l.v, bytes),
+                             copy_of(&all, l.last, SLOTS * sizeof(int64_t))};
+            device_close(&b.dev);
+            bench_device(&b, 3);
+        }
+    }
+    for (int64_t i = 0; i < SLOTS; i++) /* moments as of the last touch */
+        for (int64_t e = i * k; e < (i + 1) * k; e++) {
+            const double sat = (double)(STEPS - 1 - l.last[i]);
+            assert_true(fabs((double)l.v[e] * pow(b2, sat) - d.v[e]) <= 1e-5 * d.v[e] + 1e-30);
+            assert_true(fabs((double)l.m[e] * pow(b1, sat) - d.m[e]) <=
+                        1e-6 * sqrt(d.v[e]) + 1e-30);
+        }
+    assert_int_equal(l.last[SLOTS - 1], -1);
+    assert_int_equal(l.last[1], 0);
+    device_close(&b.dev);
+    buffers_close(&all);
+}
+
+static void as_dense_adam(void **state)
+{
+    (void)state;
+    random_access(16, 0.9, 0.999, false);
+    random_access(20, 0.9, 0.95, true);
+    random_access(1, 0.95, 0.9, false); /* b1 > b2: the replay has no early end */
+}
+
+/* Pauses of thousands of steps: what the replay leaves out is below rounding, element by element.
+ */
+static void long_pauses(void **state)
+{
+    (void)state;
+    enum { STEPS = 6000, SLOTS = 5, K = 16 };
+    const int64_t touched[SLOTS] = {0, 3, 40, 900, 5990};
+    buffers all = {0};
+    rng r = rng_at(10, RNG_TEST, 0, 0);
+    dense_table d = {.slots = SLOTS, .k = K};
+    lazy_table l;
+    tables_open(&all, &d, &l, false);
+    const float *lr = schedule(&all, STEPS);
+    bench b;
+    bench_device(&b, 1);
+    for (int64_t step = 0; step < STEPS; step++) {
+        const rows_adam_args a = {0.9, 0.999, 1e-8, 1.0, step, lr};
+        for (int32_t row = 0; row < SLOTS; row++) {
+            double grad[K] = {0};
+            if (step != touched[row]) {
+                dense_step(&d, &a, row, grad);
+                continue;
+            }
+            float g[K];
+            for (int e = 0; e < K; e++)
+                grad[e] = (double)(g[e] = (float)(rng_normal(&r) * pow(10, -e)));
+            OK(rows_adam(b.dev, &a, 1, K, &row, g, l.p, l.m, l.v, l.last));
+            dense_step(&d, &a, row, grad);
+        }
+    }
+    const rows_adam_args a = {0.9, 0.999, 1e-8, 1.0, STEPS - 1, lr};
+    float *out = buffer_floats(&all, SLOTS * K);
+    OK(rows_catch_up(b.dev, &a, SLOTS, K, NULL, l.p, l.m, l.v, l.last, out));
+    for (int64_t i = 0; i < SLOTS * K; i++)
+        assert_true(fabs((double)out[i] - d.p[i]) <= 2e-7 * fabs(d.p[i]) + 1e-8);
+    device_close(&b.dev);
+    buffers_close(&all);
+}
+
+static void same_bits_on_any_threads(void **state)
+{
+    (void)state;
+    enum { SLOTS = 1000, K = 17, STEPS = 12 };
+    buffers all = {0};
+    dense_table d = {.slots = SLOTS, .k = K};
+    lazy_table l[3];
+    const float *lr = schedule(&all, STEPS);
+    for (int t = 0; t < 3; t++) {
+        rng r = rng_at(12, RNG_TEST, 0, 0);
+        tables_open(&all, &d, &l[t], false);
+        bench b;
+        bench_device(&b, t + 1);
+        for (int64_t step = 0; step < STEPS; step++) {
+            buffers now = {0};
+            const rows_adam_args a = {0.9, 0.999, 1e-8, 1.0, step, lr};
+            int32_t rows[SLOTS];
+            int64_t n = 0;
+            for (int32_t i = 0; i < SLOTS; i++)
+                if (rng_below(&r, 3) == 0)
+                    rows[n++] = i;
+            tensor grad = tensor_random(&now, &r, n * K, 1.0);
+            OK(rows_adam(b.dev, &a, n, K, rows, grad.f, l[t].p, l[t].m, l[t].v, l[t].last));
+            buffers_close(&now);
+        }
+        device_close(&b.dev);
+        assert_memory_equal(l[t].p, l[0].p, SLOTS * K * sizeof(float));
+        assert_memory_equal(l[t].m, l[0].m, SLOTS * K * sizeof(float));
+        assert_memory_equal(l[t].v, l[0].v, SLOTS * K * sizeof(float));
+    }
+    buffers_close(&all);
+}
+
+/* A row that has had this step, or a later one, must not have it again. */
+static void twice_is_refused(void **state)
+{
+    (void)state;
+    buffers all = {0};
+    dense_table d = {.slots = 2, .k = 3};
+    lazy_table l;
+    tables_open(&all, &d, &l, false);
+    const float lr[2] = {1e-3f, 1e-3f}, grad[3] = {1, 2, 3};
+    const int32_t row = 1;
+    const rows_adam_args a = {0.9, 0.999, 1e-8, 1.0, 1, lr};
+    bench b;
+    bench_device(&b, 1);
+    OK(rows_adam(b.dev, &a, 1, 3, &row, grad, l.p, l.m, l.v, l.last));
+    const float before = l.p[3];
+    assert_int_equal(rows_adam(b.dev, &a, 1, 3, &row, grad, l.p, l.m, l.v, l.last),
+                     STATUS_INTERNAL);
+    assert_true(l.p[3] == before);
+    device_close(&b.dev);
+    buffers_close(&all);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(sums_of_duplicates), cmocka_unit_test(as_dense_adam),
+        cmocka_unit_test(long_pauses),        cmocka_unit_test(same_bits_on_any_threads),
+        cmocka_unit_test(twice_is_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
