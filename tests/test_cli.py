@@ -46,7 +46,7 @@ def help_and_version():
     for c in commands:
         r = run(c, "--help")
         check(f"{c} --help", r.returncode == 0 and r.stderr == "" and r.stdout.startswith(f"crocuta {c}"), r)
-        check(f"{c} --help has an example", "xample" in r.stdout and f"crocuta {c}" in r.stdout.split("xample", 1)[1], r)
+        check(f"{c} --help has an example", r.stdout.count(f"crocuta {c}") >= 2, r)
         check(f"{c} --help lists the common options", "--threads" in r.stdout, r)
     r = run("--version")
     for part in ("crocuta ", "commit ", "backends ", "libraries ", "MPI", "HDF5"):
