@@ -53,7 +53,7 @@ def faults(path, text):
         if here in FLOORS and there == "tests":
             yield f"{path}:{number}: the program includes a test's header"
         generated = included == "version_commit.h"
-        if found.group(1) == '"' and "/" not in included and not generated:
+        if here in FLOORS and found.group(1) == '"' and "/" not in included and not generated:
             yield f"{path}:{number}: {included} is not named from the root"
 
 
