@@ -58,7 +58,7 @@ static void sums(void **state)
         for (int64_t i = 0; i < n; i++) {
             f[i] = (float)value(world->rank, i);
             d[i] = value(world->rank, i) * 0.5;
-            k[i] = (int64_t)value(world->rank, i) << 40;
+            k[i] = value(world->rank, i) * ((int64_t)1 << 40);
         }
         f[n] = 3;
         assert_int_equal(comm_sum_f32(world, f, n), STATUS_OK);

@@ -140,6 +140,7 @@ static void numbers(void **state)
         snprintf(text, sizeof text, "optimizer:\n  lr: %s\n", not_real[i]);
         refused(text, "x.yaml:2: optimizer.lr", NULL, NULL);
     }
+    refused("optimizer: {weight_decay: 1e-999}\n", "out of range", NULL, NULL); /* not 0 */
     accepted("train: {micro_batch: auto}\n");
     assert_int_equal(c.train.micro_batch, CONFIG_AUTO);
     refused("train: {micro_batch: 0}\n", "or auto", NULL, NULL);
