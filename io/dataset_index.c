@@ -78,7 +78,7 @@ static status head_read(hid_t file, const char *path, index_head *h)
     TRY(h5_get_i64(file, path, "missing_runs", &h->n_missing));
     if (h->n_people < 1 || h->n_people > MOST_PEOPLE || h->n_chromosomes < 1 ||
         h->n_chromosomes > MOST_SITES / h->n_people || h->n_sites < 0 || h->n_sites > MOST_SITES ||
-        h->n_labels < 0 || h->n_labels > h->n_people || h->n_shards < 1 ||
+        h->n_labels < 0 || h->n_labels > MOST_PEOPLE || h->n_shards < 1 ||
         h->n_shards > h->n_people || h->n_entries < 0 || h->n_missing < 0 ||
         h->n_entries > 4 * h->n_people * (h->n_sites + 1) ||
         h->n_missing > h->n_people * (h->n_sites + 1) || (h->phased & ~INT64_C(1)))

@@ -11,3 +11,12 @@ void io_libraries(char *text, size_t size)
     H5get_libversion(&major, &minor, &release);
     snprintf(text, size, "HDF5 %u.%u.%u, htslib %s", major, minor, release, hts_version());
 }
+
+bool io_hdf5_parallel(void)
+{
+#ifdef H5_HAVE_PARALLEL
+    return true;
+#else
+    return false;
+#endif
+}

@@ -5,6 +5,7 @@
 #include "launch/versions.h"
 #include "runtime/core/log.h"
 #include "runtime/core/nearest.h"
+#include "runtime/core/stream.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -114,20 +115,13 @@ static status run(comm *world, int argc, char **argv)
     return st;
 }
 
-/* Results that could not be written are not results; a reader that has seen enough (`| head`) is no
- * fault. */
-static status flush_results(status st)
-{
-    if ((fflush(stdout) == 0 && !ferror(stdout)) || errno == EPIPE || st != STATUS_OK)
-        return st;
-    return fail(STATUS_RESOURCE, "standard output: %s; make room or write it elsewhere",
-                strerror(errno));
-}
-
 static int end(comm *world, status st)
 {
     bool together = true;
-    st = flush_results(st);
+    if (st == STATUS_OK)
+        st = stream_written(stdout, "standard output");
+    else
+        fflush(stdout); /* the first failure is the one to report */
     st = comm_conclude(world, st, GRACE_S, &together);
     /* STATUS_STOPPED is a request that was met: the command has said so itself. */
     const bool prints = st != STATUS_OK && st != STATUS_STOPPED;

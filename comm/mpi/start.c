@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -59,13 +60,28 @@ static void set_guards(bool alone)
     if (single_copy_forbidden())
         setenv("OMPI_MCA_btl_vader_single_copy_mechanism", "none", 0);
     if (alone) {
-        /* One process needs no daemon of Open MPI, no search for networks (a quarter of a second),
-         * and no opinion on the Slurm shell it may have been typed in. */
+        /* One process needs no daemon of Open MPI and no search for networks (a quarter of a
+         * second). */
         setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
         setenv("OMPI_MCA_pml", "ob1", 0);
         setenv("OMPI_MCA_btl", "self", 0);
-        setenv("OMPI_MCA_schizo", "^slurm", 0);
     }
+}
+
+/* MPI_Init_thread; `alone` inside a Slurm job, Open MPI would take the job's list of nodes for a
+ * sign that srun started it, and abort where it was built without Slurm's own interface. */
+static int init(int *argc, char ***argv, bool alone, int *provided)
+{
+    static const char name[] = "SLURM_NODELIST";
+    const char *nodes = alone ? getenv(name) : NULL;
+    char *kept = nodes ? strdup(nodes) : NULL;
+    if (kept)
+        unsetenv(name);
+    int error = MPI_Init_thread(argc, argv, MPI_THREAD_SERIALIZED, provided);
+    if (kept)
+        setenv(name, kept, 1);
+    free(kept);
+    return error;
 }
 
 status comm_start(int *argc, char ***argv, comm **world)
@@ -78,7 +94,9 @@ status comm_start(int *argc, char ***argv, comm **world)
     set_guards(alone);
 
     int provided = 0, size = 0;
-    TRY_MPI(MPI_Init_thread(argc, argv, MPI_THREAD_SERIALIZED, &provided));
+    int error = init(argc, argv, alone, &provided);
+    if (error != MPI_SUCCESS)
+        return mpi_failed(__FILE__, __LINE__, "MPI_Init_thread", error);
     TRY_MPI(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN));
     if (provided < MPI_THREAD_SERIALIZED)
         return fail(STATUS_RANK,

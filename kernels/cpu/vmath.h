@@ -40,7 +40,7 @@ VMATH float v_exp(float x)
     q = fmaf(q, r, 1.6666512191e-1f);
     q = fmaf(q, r, 0.5f);
     const float p = fmaf(q, r * r, r) + 1.0f;
-    return p * float_of_bits(((int32_t)n + 127) << 23);
+    return p * float_of_bits((int32_t)(((uint32_t)(int32_t)n + 127u) << 23));
 }
 
 /* sin r on |r| <= pi/2, error below 1e-8 before rounding. */

@@ -11,7 +11,8 @@ status arena_open(arena *a, const char *name, size_t size)
     a->size = arena_round(size ? size : ARENA_ALIGN);
     a->base = aligned_alloc(ARENA_ALIGN, a->size);
     if (!a->base)
-        return fail(STATUS_MEMORY, "%s: no memory for %zu bytes; lower train.micro_batch or use more workers",
+        return fail(STATUS_MEMORY,
+                    "%s: no memory for %zu bytes; lower train.micro_batch or use more workers",
                     name, a->size);
     memset(a->base, 0, a->size);
     return STATUS_OK;

@@ -1,6 +1,7 @@
 /* The configuration as text: YAML with or without comments, JSON, one key, and the page of
  * documentation. */
 #include "runtime/core/config_fields.h"
+#include "runtime/core/stream.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -98,10 +99,7 @@ status config_write(const config *c, FILE *to, bool commented)
         if (list)
             write_stages(c, to);
     }
-    if (fflush(to) != 0 || ferror(to))
-        return fail(STATUS_RESOURCE,
-                    "configuration: it could not be written; make room on the disk");
-    return STATUS_OK;
+    return stream_written(to, "configuration");
 }
 
 /* ---- JSON ---- */
@@ -268,8 +266,5 @@ status config_document(FILE *to)
     for (int i = 0; i < config_n_stage_fields; i++)
         document_field(&config_stage_fields[i], to);
     document_presets(to);
-    if (fflush(to) != 0 || ferror(to))
-        return fail(STATUS_RESOURCE,
-                    "docs/configuration.md: it could not be written; make room on the disk");
-    return STATUS_OK;
+    return stream_written(to, "docs/configuration.md");
 }

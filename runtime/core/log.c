@@ -1,5 +1,5 @@
-/* Notes, warnings and progress on stderr. The rank that speaks and the quiet flag are the only globals of
- * the program. */
+/* Notes, warnings and progress on stderr. The rank that speaks and the quiet flag are the only
+ * globals of the program. */
 #include "runtime/core/log.h"
 
 #include <stdarg.h>
@@ -122,9 +122,9 @@ static void progress_draw(progress *p, int64_t done, const char *tail, bool last
         snprintf(eta, sizeof eta, "  %ld:%02ld", (long)spent / 60, (long)spent % 60);
     }
     char line[512];
-    int n = snprintf(line, sizeof line, "%s%s %lld/%lld [%s] %3.0f%%%s%s%s", terminal ? "\r\033[K" : "",
-                     p->name, (long long)done, (long long)p->total, bar, 100.0 * share,
-                     tail ? "  " : "", tail ? tail : "", eta);
+    int n = snprintf(line, sizeof line, "%s%s %lld/%lld [%s] %3.0f%%%s%s%s",
+                     terminal ? "\r\033[K" : "", p->name, (long long)done, (long long)p->total, bar,
+                     100.0 * share, tail ? "  " : "", tail ? tail : "", eta);
     if (n > (int)sizeof line - 2)
         n = (int)sizeof line - 2;
     if (!terminal || last)

@@ -3,7 +3,8 @@
 
 #include <math.h>
 
-void rng_words(uint64_t seed, rng_purpose purpose, uint64_t a, uint32_t b, uint32_t c, uint32_t out[4])
+void rng_words(uint64_t seed, rng_purpose purpose, uint64_t a, uint32_t b, uint32_t c,
+               uint32_t out[4])
 {
     uint32_t x0 = (uint32_t)a, x1 = (uint32_t)(a >> 32), x2 = b, x3 = c;
     /* The purpose goes into the key, so that streams of two purposes never meet. */
