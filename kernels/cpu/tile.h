@@ -8,8 +8,9 @@
 
 #include <string.h>
 
-/* Columns a tile. 256: at d = 256 a tile and the weights that it meets stay in 2 MB of L2, and a
- * product of 256 columns reaches 95 % of the rate of longer ones. */
+/* Columns a tile. 256: a tile and the weights that it meets stay in 2 MB of L2, and weights are
+ * packed once for many columns. On one Sapphire Rapids core, all operations at d = 128 and 256: 128
+ * columns were 16 and 4 % slower, 384 columns 6 and 4 %. */
 #define TILE 256
 
 static inline int64_t columns_of(batch_shape s)
