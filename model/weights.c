@@ -115,7 +115,9 @@ static int shared_freq(const model *m, const char *plain)
     return find_parameter(m, name);
 }
 
-static status load_one(model *m, const safetensors *s, const safetensor *t, bool *loaded)
+/* other_head: the file's classifier is for other classes than the model's. */
+static status load_one(model *m, const safetensors *s, const safetensor *t, bool other_head,
+                       bool *loaded)
 {
     char plain[256];
     if (!weights_plain_name(t->name, plain, sizeof plain))
@@ -127,6 +129,8 @@ static status load_one(model *m, const safetensors *s, const safetensor *t, bool
         if (loaded[i])
             return fail(STATUS_DATA, "%s: tensor %s is there twice under two prefixes; keep one",
                         s->path, t->name);
+        if (p->group == GROUP_HEAD && other_head)
+            return STATUS_OK; /* ours keeps its initial values */
         if (!same_shape(p, t)) {
             char have[96], want[96];
             shape_text(t->ndim, t->shape, have);
@@ -141,7 +145,8 @@ static status load_one(model *m, const safetensors *s, const safetensor *t, bool
         return STATUS_OK;
     }
     if (is_known_extra(plain) || !strcmp(plain, "lm_head.weight") ||
-        ends_with(t->name, "lm_head.weight") || shared_freq(m, plain) >= 0)
+        ends_with(t->name, "lm_head.weight") || shared_freq(m, plain) >= 0 ||
+        (other_head && !strncmp(plain, "head.", 5)))
         return STATUS_OK;
     return fail(STATUS_DATA,
                 "%s: tensor %s has no place in this model; use the configuration of these weights",
@@ -165,14 +170,16 @@ static status check_tied(const model *m, const safetensors *s)
 
 status model_load_safetensors(model *m, const safetensors *s)
 {
+    const safetensor *head = weights_find(s, "head.output.weight");
+    const bool other_head = !head || head->ndim < 1 || head->shape[0] != m->classes;
     bool *loaded = calloc((size_t)m->n + 1, sizeof *loaded);
     if (!loaded)
         return fail(STATUS_MEMORY, "%s: no memory to read it; free some", s->path);
     status st = STATUS_OK;
     for (int64_t j = 0; j < s->n && st == STATUS_OK; j++)
-        st = load_one(m, s, &s->tensors[j], loaded);
+        st = load_one(m, s, &s->tensors[j], other_head, loaded);
     for (int i = 0; i < m->n && st == STATUS_OK; i++)
-        if (!loaded[i] && m->list[i].group != GROUP_HEAD)
+        if (!loaded[i] && (m->list[i].group != GROUP_HEAD || !other_head))
             st = fail(STATUS_DATA,
                       "%s: tensor %s%s is missing; the file is not whole, or of another model",
                       s->path, WEIGHTS_PREFIX, m->list[i].name);

@@ -89,7 +89,7 @@ static const checkpoint_tensor *find_tensor(const checkpoint *c, const char *nam
     return NULL;
 }
 
-/* `heads` false: a head that is missing or of another shape keeps its initial values. */
+/* `heads` false: the classifier keeps its initial values. */
 static status restore_arena(model *m, checkpoint *c, const char *folder, float *values, bool heads)
 {
     const parameter *p;
@@ -97,10 +97,7 @@ static status restore_arena(model *m, checkpoint *c, const char *folder, float *
     for (int i = 0; i < count; i++) {
         char name[128];
         snprintf(name, sizeof name, "%s/%s", folder, p[i].name);
-        const checkpoint_tensor *t = find_tensor(c, name);
-        const bool fits = t && t->ndim == p[i].ndim &&
-                          !memcmp(t->shape, p[i].shape, (size_t)t->ndim * sizeof *t->shape);
-        if (!heads && p[i].group == GROUP_HEAD && !fits)
+        if (!heads && p[i].group == GROUP_HEAD)
             continue;
         TRY(checkpoint_read(c, name, values + p[i].offset, p[i].count));
     }
@@ -231,11 +228,11 @@ static status read_config(model_file *f, int *in_file)
     return config_finish(&f->c, false);
 }
 
-static status fill(model_file *f)
+static status fill(model_file *f, int in_file)
 {
     if (f->flat)
         return model_load_safetensors(f->m, f->flat);
-    return restore_arena(f->m, f->h5, "parameters", model_values(f->m), false);
+    return restore_arena(f->m, f->h5, "parameters", model_values(f->m), f->classes == in_file);
 }
 
 status model_file_open(const char *path, int classes, const char *const *overrides, int n,
@@ -257,7 +254,7 @@ status model_file_open(const char *path, int classes, const char *const *overrid
     TRY_GOTO(failed, model_open(&f->c, f->classes, dev, &f->m));
     if (f->classes != in_file) /* the head that the file does not have */
         TRY_GOTO(failed, model_initialise(f->m, (uint64_t)f->c.seed));
-    TRY_GOTO(failed, fill(f));
+    TRY_GOTO(failed, fill(f, in_file));
     f->state = strdup(f->h5 ? checkpoint_head(f->h5)->state : "{}");
     if (!f->state) {
         st = fail(STATUS_MEMORY, "%s: no memory to open it; free some", path);
