@@ -6,6 +6,7 @@
 
 #include "io/dataset_format.h"
 #include "io/h5.h"
+#include "io/reserve.h"
 #include "io/seal.h"
 
 #include <mpi.h>
@@ -445,6 +446,31 @@ done:
 
 /* ---- the file ---- */
 
+/* Bytes that the file will hardly exceed: `an_entry` for each entry, tables and library's own as
+ * they are. */
+static int64_t room_for(const dataset_part *p, int64_t entries, int64_t missing_runs,
+                        double an_entry)
+{
+    int64_t names = 4 * p->n_labels;
+    for (int64_t i = 0; i < p->n_people; i++)
+        names += 64 + (int64_t)(strlen(p->people[i].id) + strlen(p->people[i].population) +
+                                strlen(p->people[i].superpopulation) + strlen(p->people[i].family));
+    return (int64_t)((double)entries * an_entry) + 8 * missing_runs + 6 * p->n_sites + names +
+           32 * p->n_people * p->n_chromosomes + (256 << 10);
+}
+
+static status file_reserve(const writer *w)
+{
+    const dataset_part *p = w->part;
+    int64_t runs = p->mine * p->n_chromosomes;
+    int64_t n[2] = {p->run[runs], p->missing_run_of[runs]};
+    TRY(comm_sum_i64(w->c, n, 2));
+    status st = STATUS_OK;
+    if (comm_rank(w->c) == 0)
+        st = reserve_room(w->path, room_for(p, n[0], n[1], 2.2), room_for(p, n[0], n[1], 5.1));
+    return comm_agree(w->c, st);
+}
+
 static status file_create(writer *w)
 {
     status st = STATUS_OK;
@@ -470,7 +496,8 @@ static status file_create(writer *w)
                 w->file = H5Fcreate(w->path, H5F_ACC_TRUNC, H5P_DEFAULT, access));
 done:
     h5_close(&access);
-    return comm_agree(w->c, st);
+    TRY(comm_agree(w->c, st));
+    return file_reserve(w); /* creating has cut the file: only now does a reservation stay */
 }
 
 static status parts_write(const writer *w)
@@ -528,12 +555,14 @@ status dataset_write(const char *path, comm *c, const dataset_part *part, int64_
     if (strlen(path) > sizeof w.path - 8)
         return fail(STATUS_USAGE, "%.80s...: the path is too long; choose a shorter one", path);
     snprintf(w.path, sizeof w.path, "%s.tmp", path);
-    TRY_GOTO(done, file_create(&w));
-    st = parts_write(&w);
-    if (H5Fclose(w.file) < 0 && st == STATUS_OK)
+    st = file_create(&w);
+    if (st == STATUS_OK)
+        st = parts_write(&w);
+    if (w.file >= 0 && H5Fclose(w.file) < 0 && st == STATUS_OK)
         st = h5_fail_at(__FILE__, __LINE__, STATUS_RESOURCE, w.path, "H5Fclose");
     w.file = H5_NONE;
     TRY_GOTO(done, comm_agree(c, st));
+    TRY_GOTO(done, comm_agree(c, comm_rank(c) == 0 ? reserve_end(w.path) : STATUS_OK));
     TRY_GOTO(done, seal_write(w.path, c, DATASET_VERSION));
     int64_t bytes = 0;
     if (comm_rank(c) == 0)
