@@ -39,9 +39,9 @@ void comm_free(comm **c);
  * status and the message of the lowest failing rank, marked `agreed`, so that one rank prints it.
  * Call before steps begin. */
 status comm_agree(comm *c, status st);
-/* The end of a program's work: as comm_agree, but a rank that failed waits for the others for `grace_s` at most
- * (they may be where it will never come). *together false: they did not come; print and comm_abort. Does not
- * disturb collectives that others are still in. */
+/* The end of a program's work: as comm_agree, but a rank that failed waits for the others for
+ * `grace_s` at most (they may be where it will never come). *together false: they did not come;
+ * print and comm_abort. Does not disturb collectives that others are still in. */
 status comm_conclude(comm *c, status st, double grace_s, bool *together);
 
 status comm_barrier(comm *c);

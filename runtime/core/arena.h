@@ -1,5 +1,6 @@
-/* Memory that is taken once: an arena hands out aligned pieces of one block and never asks the system
- * inside a step. Three of them serve a model: parameters, activations, workspace (mark and release). */
+/* Memory that is taken once: an arena hands out aligned pieces of one block and never asks the
+ * system inside a step. Three of them serve a model: parameters, activations, workspace (mark and
+ * release). */
 #ifndef CROCUTA_CORE_ARENA_H
 #define CROCUTA_CORE_ARENA_H
 
@@ -21,7 +22,8 @@ typedef struct {
 status arena_open(arena *a, const char *name, size_t size);
 void arena_close(arena *a);
 
-/* `bytes` aligned to ARENA_ALIGN, or NULL where the arena is full: a plan that was too small. Not zeroed. */
+/* `bytes` aligned to ARENA_ALIGN, or NULL where the arena is full: a plan that was too small. Not
+ * zeroed. */
 void *arena_take(arena *a, size_t bytes);
 
 /* Everything taken after the mark is given back by the release. */

@@ -1,12 +1,13 @@
-/* Random numbers without history: Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as
- * 1, 2, 3"). A number is a pure function of (seed, purpose, a, b, c), so that a draw, a dropout mask or an
- * initial weight is the same on any rank, after any resume, in any order. */
+/* Random numbers without history: Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as
+ * easy as 1, 2, 3"). A number is a pure function of (seed, purpose, a, b, c), so that a draw, a
+ * dropout mask or an initial weight is the same on any rank, after any resume, in any order. */
 #ifndef CROCUTA_CORE_RNG_H
 #define CROCUTA_CORE_RNG_H
 
 #include <stdint.h>
 
-/* What a number is for: two purposes never share a stream. Values are stored nowhere; add at the end. */
+/* What a number is for: two purposes never share a stream. Values are stored nowhere; add at the
+ * end. */
 typedef enum {
     RNG_WEIGHTS = 1, /* a: parameter index, b: element */
     RNG_ROWS,        /* FPE rows by row number: a: row, b: element */
@@ -21,7 +22,8 @@ typedef enum {
 } rng_purpose;
 
 /* Four random words for the counter (a, b, c); c counts draws within one (a, b). */
-void rng_words(uint64_t seed, rng_purpose purpose, uint64_t a, uint32_t b, uint32_t c, uint32_t out[4]);
+void rng_words(uint64_t seed, rng_purpose purpose, uint64_t a, uint32_t b, uint32_t c,
+               uint32_t out[4]);
 
 /* A stream over c = 0, 1, 2 ... for code that needs several numbers for one (a, b). */
 typedef struct {

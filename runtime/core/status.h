@@ -1,6 +1,6 @@
-/* Errors are values. A function that can fail returns a `status`; the text of what failed is kept beside
- * it, one record a thread, and travels up unchanged until a program prints it. The numbers are the exit
- * codes that users and their scripts see. */
+/* Errors are values. A function that can fail returns a `status`; the text of what failed is kept
+ * beside it, one record a thread, and travels up unchanged until a program prints it. The numbers
+ * are the exit codes that users and their scripts see. */
 #ifndef CROCUTA_CORE_STATUS_H
 #define CROCUTA_CORE_STATUS_H
 
@@ -24,8 +24,8 @@ typedef enum {
 /* What a failed call leaves behind. */
 typedef struct {
     status code;
-    bool agreed;             /* every rank of the job knows this failure (comm_agree): one rank prints it */
-    const char *source;      /* source file and line of ours that noticed, for debugging */
+    bool agreed; /* every rank of the job knows this failure (comm_agree): one rank prints it */
+    const char *source; /* source file and line of ours that noticed, for debugging */
     int source_line;
     char text[FAILURE_TEXT]; /* "FILE[:LINE]: what; what to do", without the program's name */
 } failure;
