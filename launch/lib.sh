@@ -5,8 +5,7 @@ LOGS=$ROOT/logs
 VENV=$ROOT/build/venv
 CORES=$(nproc 2>/dev/null || echo 1)
 
-# Debian's and Ubuntu's names. docs/dependencies.md says what each is for.
-PACKAGES_BUILD="gcc cmake ninja-build pkg-config libopenmpi-dev openmpi-bin libhdf5-openmpi-dev libhts-dev libopenblas-dev libfftw3-dev libyaml-dev libjansson-dev zlib1g-dev libcmocka-dev git"
+# Debian's and Ubuntu's names stand in missing_packages below; docs/dependencies.md says what each is for.
 PACKAGES_PYTHON="python3-venv"
 PYTHON_PINS="numpy==2.4.6 matplotlib==3.11.2 msprime==1.4.4 h5py==3.16.0"
 
@@ -73,6 +72,10 @@ missing_packages() {
         done
         [ -n "$found" ] || printf '%s ' "${module##*:}"
     done
+    # oneDNN has no pkg-config file; conda calls it onednn.
+    if [ ! -e /usr/include/dnnl.h ] && [ ! -e /usr/include/oneapi/dnnl/dnnl.h ] && [ ! -e "${CONDA:-/nowhere}/include/dnnl.h" ]; then
+        printf 'libdnnl-dev '
+    fi
 }
 
 python_ready() {

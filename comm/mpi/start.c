@@ -65,6 +65,8 @@ static void set_guards(bool alone)
         setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
         setenv("OMPI_MCA_pml", "ob1", 0);
         setenv("OMPI_MCA_btl", "self", 0);
+        /* Nor a folder in /tmp, whose parent another job that ends at this moment may remove. */
+        setenv("OMPI_MCA_orte_create_session_dirs", "0", 0);
     }
 }
 
