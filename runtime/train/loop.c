@@ -12,8 +12,9 @@
 #include <string.h>
 #include <sys/resource.h>
 
-#define BUCKET_FLOATS (1 << 18) /* 1 MiB: large enough for bandwidth, small enough to leave early  \
-                                 */
+#define BUCKET_FLOATS                                                                              \
+    (1 << 18) /* 1 MiB: large enough for bandwidth, small enough to leave early                    \
+               */
 #define BUCKETS_MOST 4096
 
 /* Gradient buckets that are on their way. */
@@ -24,14 +25,6 @@ typedef struct {
     int64_t size; /* floats of a bucket, the last one may be shorter */
     status st;
 } buckets;
-
-/* What all workers know after a step. */
-typedef struct {
-    train_sums sums;
-    unsigned commands;
-    bool signalled;
-    double wait_s; /* in communication */
-} step_sums;
 
 static int64_t bucket_size(int64_t floats)
 {
@@ -131,8 +124,7 @@ static status sum_gradients(trainer *t, buckets *b, double *wait_s)
     return STATUS_OK;
 }
 
-/* One step: t->state.step becomes step + 1. */
-static status train_step(trainer *t, int64_t step, step_sums *s, optimizer_report *o)
+status trainer_gradients(trainer *t, int64_t step, step_sums *s)
 {
     const feed *f = NULL;
     comm_request *request[BUCKETS_MOST] = {0};
@@ -142,7 +134,13 @@ static status train_step(trainer *t, int64_t step, step_sums *s, optimizer_repor
     TRY(loader_next(t->load, step, &f));
     TRY(gradients(t, f, step, &s->sums, &b));
     TRY(exchange(t, s));
-    TRY(sum_gradients(t, &b, &s->wait_s));
+    return sum_gradients(t, &b, &s->wait_s);
+}
+
+/* One step: t->state.step becomes step + 1. */
+static status train_step(trainer *t, int64_t step, step_sums *s, optimizer_report *o)
+{
+    TRY(trainer_gradients(t, step, s));
     if (!isfinite(s->sums.loss))
         return not_finite(t, step, "loss", s->sums.loss / (double)s->sums.targets);
     if (s->sums.targets == 0)

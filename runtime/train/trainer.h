@@ -78,8 +78,19 @@ void trainer_close(trainer *t);
 /* Memory, batches and look-up for the stage of a step, where it is another than before. */
 status trainer_enter_stage(trainer *t, int64_t step);
 
+/* What all workers know after the forward and backward passes of a step. */
+typedef struct {
+    train_sums sums;
+    unsigned commands; /* of the coordinator */
+    bool signalled;    /* a worker was asked to stop */
+    double wait_s;     /* in communication */
+} step_sums;
+
 /* loop.c: the steps, from state.step on. */
 status trainer_loop(trainer *t);
+/* The first half of a step: this worker's windows forward and backward, the model's gradients
+ * summed over all workers (rows are exchanged by the optimizer), losses and decisions shared. */
+status trainer_gradients(trainer *t, int64_t step, step_sums *s);
 
 /* validation.c: the loss on windows of held-out people; all workers get the same sums. */
 status validation_run(trainer *t, train_sums *sums);
