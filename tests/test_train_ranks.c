@@ -28,13 +28,13 @@ static const char yaml[] =
     "model: {d_model: 32, n_layer: 2, d_inner: 48, l_max: 50, filter_order: 16}\n"
     "position: {encoding: fpe, alpha: 500, rank: 5, rows: chromosome, init: %s}\n"
     "optimizer: {lr: 3.0e-3, rows_lr: 1.0e-2}\n"
-    "train: {steps: 12, tokens_per_step: 520, micro_batch: %d, eval_every: 3, eval_windows: 7}\n"
+    "train: {steps: 12, tokens_per_step: %d, micro_batch: %d, eval_every: 3, eval_windows: 7}\n"
     "finetune: {steps: 12, head_hidden: 8, lr: 1.0e-3}\n";
 
-static void configure(config *c, const char *init, int micro)
+static void configure(config *c, const char *init, int tokens, int micro)
 {
     char text[1024];
-    snprintf(text, sizeof text, yaml, path, init, micro);
+    snprintf(text, sizeof text, yaml, path, init, tokens, micro);
     config_defaults(c);
     OK(config_read_text(c, "test.yaml", text, strlen(text)));
     OK(config_finish(c, true));
@@ -65,13 +65,13 @@ static double worst(const float *a, const float *b, int64_t n)
     return most / scale;
 }
 
-static void same_gradients(bool finetune, const char *init, int micro, int micro_alone)
+static void same_gradients(bool finetune, const char *init, int tokens, int micro, int micro_alone)
 {
     static config many, one;
     train_request ask[2];
     trainer *t = calloc(2, sizeof *t);
-    configure(&many, init, micro);
-    configure(&one, init, micro_alone);
+    configure(&many, init, tokens, micro);
+    configure(&one, init, tokens, micro_alone);
     open_trainer(&t[0], &ask[0], &many, finetune, world);
     open_trainer(&t[1], &ask[1], &one, finetune, self);
     for (int64_t step = 0; step < STEPS; step++) {
@@ -128,14 +128,16 @@ static void same_gradients(bool finetune, const char *init, int micro, int micro
 static void pretraining(void **state)
 {
     (void)state;
-    same_gradients(false, "zero", 2, 13);
-    same_gradients(false, "normal", 5, 1);
+    same_gradients(false, "zero", 520, 2, 13);
+    same_gradients(false, "normal", 520, 5, 1);
+    same_gradients(false, "zero", 80, 1, 2); /* fewer windows than workers */
+    ;
 }
 
 static void finetuning(void **state)
 {
     (void)state;
-    same_gradients(true, "normal", 3, 4);
+    same_gradients(true, "normal", 520, 3, 4);
 }
 
 /* The windows of a step, from the thread and on the spot, and whose they are. */
@@ -145,7 +147,7 @@ static void windows(void **state)
     static config c;
     train_request ask;
     trainer *t = calloc(1, sizeof *t);
-    configure(&c, "zero", 2);
+    configure(&c, "zero", 520, 2);
     open_trainer(t, &ask, &c, false, world);
     loader_source s = {.data = t->data,
                        .draws = t->draws,
