@@ -1,0 +1,147 @@
+# The report from invented runs and evaluations: pictures inside the page, SIMULATED in each of them, a lost comparison
+# said plainly, n beside numbers, CSV and TensorBoard files, one line and the right code for damaged input.
+# Pictures need matplotlib: that part is skipped without it.
+import csv
+import json
+import os
+import re
+import struct
+import subprocess
+import sys
+import tempfile
+
+SOURCE = os.environ.get("CROCUTA_SOURCE", os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+CROCUTA = os.environ["CROCUTA"]
+SCRIPT = os.path.join(SOURCE, "experiments", "report.py")
+
+
+def with_matplotlib():
+    for python in (os.environ.get("CROCUTA_PYTHON"), os.path.join(SOURCE, "build/venv/bin/python"), sys.executable):
+        if python and os.path.exists(python) and subprocess.run([python, "-c", "import matplotlib"], capture_output=True).returncode == 0:
+            return python
+    return None
+
+
+def result(method, context, accuracy):
+    return {"method": method, "context": context, "phase": "union", "n_people": 243, "n_windows": 40619, "median_span_bp": 93301.0, "accuracy": accuracy,
+            "ci_people": [accuracy - 0.01, accuracy + 0.01], "ci_blocks": [accuracy - 0.02, accuracy + 0.02], "balanced_accuracy": accuracy, "log_loss": 0.25, "ece": 0.031,
+            "accuracy_person": 1.0, "ci_person": [1.0, 1.0], "per_population": {}, "confusion": [[90, 10], [20, 80]],
+            "calibration": [{"n_windows": 10, "confidence": 0.7, "accuracy": 0.6}, {"n_windows": 0, "confidence": None, "accuracy": None}]}
+
+
+def evaluation(simulated):
+    return {"schema": "crocuta/evaluate/1", "model": "runs/<a>", "split": "test", "labels": ["AFR", "<EUR>"], "command": "crocuta evaluate 'a b'",
+            "results": [result("model", 128, 0.83), result("logistic", 128, 0.92), result("model", 512, 0.99), result("logistic", 512, 0.97)],
+            "paired": [{"a": "model", "b": "logistic", "context": 128, "difference": -0.09, "ci_people": [-0.1, -0.08], "n_people": 243, "n_windows": 40619},
+                       {"a": "model", "b": "logistic", "context": 512, "difference": 0.02, "ci_people": [0.01, 0.03], "n_people": 243, "n_windows": 8535}],
+            "perplexity": {"autoregressive": 1.41, "position_conditioned": None, "lookup_autoregressive": 1.45, "lookup_position": 1.001, "context": 128, "alpha": 1, "n_people": 243,
+                           "n_windows": 40619, "targets": 5158613},
+            "data": {"path": "people.h5", "assembly": "GRCh37", "split_hash": "0123456789abcdef", "simulated": simulated, "people": {"train": 843, "valid": 121, "test": 243}},
+            "seeds": {"bootstrap": 1}}
+
+
+def make_inputs(folder, simulated):
+    run, judged = os.path.join(folder, "run"), os.path.join(folder, "judged")
+    os.makedirs(run)
+    os.makedirs(judged)
+    with open(os.path.join(run, "metrics.jsonl"), "w") as f:
+        for step in (1, 2, 3, 3):  # a resume did step 3 again
+            f.write(json.dumps({"step": step, "split": "train", "loss": 2.0 - 0.1 * step, "lr": 1e-3, "time": 5.0}) + "\n")
+        f.write(json.dumps({"step": 3, "split": "valid", "loss": 1.75, "lookup_perplexity": 1.45, "time": 6.0}) + "\n")
+        f.write('{"step": 4, "spl')  # still being written
+    with open(os.path.join(judged, "evaluate.json"), "w") as f:
+        json.dump(evaluation(simulated), f)
+    return run, judged
+
+
+def report(python, *arguments):
+    return subprocess.run([python, SCRIPT, *arguments], capture_output=True, text=True)
+
+
+def check_page(python, folder):
+    for name, in_data, flag in (("plain", False, []), ("data", True, []), ("flag", False, ["--simulated"])):
+        os.makedirs(os.path.join(folder, name))
+        run, judged = make_inputs(os.path.join(folder, name), in_data)
+        page = os.path.join(folder, name, "report.html")
+        done = report(python, run, judged, *flag, "-o", page)
+        assert done.returncode == 0, done.stderr
+        text = open(page, encoding="utf-8").read()
+        import base64
+        pictures = [base64.b64decode(x) for x in re.findall(r"src='data:image/png;base64,([^']+)'", text)]
+        assert len(pictures) == 4, len(pictures)  # accuracy, confusion, calibration, loss
+        assert all(p.startswith(b"\x89PNG") for p in pictures)
+        said = [b"SIMULATED" in p for p in pictures]
+        assert all(said) if name != "plain" else not any(said), (name, said)
+        assert ("SIMULATED" in text) == (name != "plain")
+        assert "http://" not in text and "https://" not in text, "the page must be self-contained"
+        assert "At 128 SNPs the model LOST to logistic regression: -9.00 points" in text
+        assert "At 512 SNPs the model is better than logistic regression: +2.00 points" in text
+        assert "40,619 windows of 243 people" in text and "8,535 windows of 243 people" in text
+        assert "<EUR>" not in text and "runs/<a>" not in text, "names must be escaped"
+        assert not os.path.exists(page + ".tmp")
+
+
+def check_csv(folder):
+    run, judged = make_inputs(os.path.join(folder, "csv"), False)
+    out = os.path.join(folder, "out.csv")
+    assert report(sys.executable, judged, "--format", "csv", "-o", out).returncode == 0
+    rows = list(csv.DictReader(open(out)))
+    assert [(r["method"], r["context"], r["accuracy"], r["ci_people_low"], r["n_windows"]) for r in rows][:2] == [
+        ("model", "128", "0.83", "0.82", "40619"), ("logistic", "128", "0.92", "0.91", "40619")], rows[:2]
+    assert report(sys.executable, run, "--format", "csv", "-o", out).returncode == 0
+    rows = list(csv.DictReader(open(out)))
+    assert [(r["step"], r["split"]) for r in rows] == [("1", "train"), ("2", "train"), ("3", "train"), ("3", "valid")], rows
+
+
+def check_tensorboard(folder):
+    sys.path.insert(0, os.path.join(SOURCE, "experiments"))
+    sys.dont_write_bytecode = True
+    import report as module
+    assert module.crc32c(b"123456789") == 0xE3069283  # RFC 3720's check value of the polynomial
+    run, _ = make_inputs(os.path.join(folder, "tb"), False)
+    assert report(sys.executable, run, "--format", "tensorboard", "-o", os.path.join(folder, "events")).returncode == 0
+    data = open(os.path.join(folder, "events", "run", "events.out.tfevents.0.crocuta"), "rb").read()
+    events = []
+    while data:
+        (n, crc), body = struct.unpack("<QI", data[:12]), data[12:12 + struct.unpack("<Q", data[:8])[0]]
+        assert crc == module.masked(data[:8]) and struct.unpack("<I", data[12 + n:16 + n])[0] == module.masked(body)
+        events.append(body)
+        data = data[16 + n:]
+    assert b"brain.Event:2" in events[0]
+    assert sum(b"train/loss" in e for e in events) == 3 and sum(b"valid/lookup_perplexity" in e for e in events) == 1
+    at = events[1].index(b"train/loss") + len(b"train/loss")
+    assert events[1][at:at + 1] == b"\x15" and abs(struct.unpack("<f", events[1][at + 1:at + 5])[0] - 1.9) < 1e-6
+
+
+def one_line(done, code, words):
+    lines = done.stderr.strip().split("\n")
+    assert done.returncode == code and len(lines) == 1 and lines[0].startswith("crocuta: error: ") and words in lines[0], (done.returncode, done.stderr)
+
+
+def check_refusals(folder):
+    _, judged = make_inputs(os.path.join(folder, "bad"), False)
+    environment = dict(os.environ, CROCUTA_PYTHON=sys.executable)
+
+    def crocuta(*arguments, **extra):
+        return subprocess.run([CROCUTA, "report", *arguments], capture_output=True, text=True, env=dict(environment, **extra))
+
+    out = os.path.join(folder, "bad.csv")
+    one_line(crocuta(os.path.join(folder, "nothing"), "-o", out), 3, "no such directory")
+    one_line(crocuta(folder, "-o", out), 3, "neither metrics.jsonl nor evaluate.json")
+    one_line(crocuta(judged, "-o", out, "--format", "pdf"), 2, "pdf")
+    one_line(crocuta(judged, "-o", out, CROCUTA_PYTHON="/no/such/python"), 4, "setup --python")
+    open(os.path.join(judged, "evaluate.json"), "w").write('{"schema": "crocuta/evaluate/1", "resu')
+    one_line(crocuta(judged, "-o", out, "--format", "csv"), 3, "evaluate.json")
+    assert not os.path.exists(out)
+
+
+with tempfile.TemporaryDirectory() as folder:
+    check_csv(folder)
+    check_tensorboard(folder)
+    check_refusals(folder)
+    python = with_matplotlib()
+    if python is None:
+        print("no Python with matplotlib (./launch/setup --python makes one): pictures are not tested")
+        sys.exit(77)
+    check_page(python, folder)
+print("ok")
