@@ -5,9 +5,11 @@
 
 #include "model/model.h"
 #include "runtime/core/log.h"
+#include "runtime/train/feed.h"
 #include "runtime/train/model_file.h"
 #include "runtime/train/statistics.h"
 
+#include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,13 +20,10 @@ struct evaluate_model {
     model_file *file;
     device *dev;
     const dataset *d;
-    int *class_of; /* (file->classes) class of the data set */
-    int64_t batch_room, length_room;
-    /* one micro-batch, (batch_room, length_room padded) */
-    uint8_t *ids, *targets;
-    int64_t *position;
-    int32_t *site, *chromosome, *scratch;
-    float *class_logits; /* (batch_room, classes) */
+    int *class_of;       /* (file->classes) class of the data set */
+    int64_t room;        /* sequences a micro-batch */
+    feed f;              /* the micro-batch; its length is that of a piece */
+    float *class_logits; /* (room, classes) */
 };
 
 /* ---- opening ---- */
@@ -55,6 +54,39 @@ static status match_labels(evaluate_model *m, const char *name)
                         f->labels[k], d->path);
     }
     return STATUS_OK;
+}
+
+/* Was the model trained on these people and sites? Rows of positions carry over to another set of
+ * the same assembly only where they go by position; another split is worth a warning, for its
+ * training people may be tested here. */
+static status match_data(const evaluate_model *m, const char *name)
+{
+    const dataset *d = m->d;
+    json_t *state = json_loads(m->file->state, 0, NULL);
+    const char *hash = json_string_value(json_object_get(state, "split_hash"));
+    const char *assembly = json_string_value(json_object_get(state, "assembly"));
+    const int64_t sites = json_integer_value(json_object_get(state, "n_sites"));
+    const bool known = hash && assembly;
+    const bool same = known && !strcmp(hash, d->split_hash) && sites == d->n_sites;
+    status st = STATUS_OK;
+    if (known && !same && strcmp(assembly, d->assembly) != 0)
+        st = fail(
+            STATUS_DATA,
+            "%s: trained on assembly %s, but %s is %s; import the data in the model's assembly",
+            name, assembly, d->path, d->assembly);
+    else if (known && !same && m->file->c.position.encoding != ENCODING_NONE &&
+             m->file->c.position.rows != ROWS_SHARED)
+        st = fail(
+            STATUS_DATA,
+            "%s: its position rows belong to the sites of another data set than %s; evaluate it "
+            "on its own, or train with position.rows: shared",
+            name, d->path);
+    else if (known && strcmp(hash, d->split_hash) != 0)
+        log_warning("%s: trained with another split than that of %s; people it has learned from "
+                    "may be judged here",
+                    name, d->path);
+    json_decref(state);
+    return st;
 }
 
 /* Row tables for the chromosomes and sites of the data set. */
@@ -97,6 +129,7 @@ status evaluate_model_open(const char *name, const dataset *d, device_kind where
     TRY_GOTO(failed, device_open(where, threads, &m->dev));
     TRY_GOTO(failed, model_file_open(name, -1, NULL, 0, m->dev, &m->file));
     TRY_GOTO(failed, match_labels(m, name));
+    TRY_GOTO(failed, match_data(m, name));
     TRY_GOTO(failed, place(m));
     return STATUS_OK;
 
@@ -105,27 +138,13 @@ failed:
     return st;
 }
 
-static void batch_free(evaluate_model *m)
-{
-    free(m->ids);
-    free(m->targets);
-    free(m->position);
-    free(m->site);
-    free(m->chromosome);
-    free(m->scratch);
-    free(m->class_logits);
-    m->ids = m->targets = NULL;
-    m->position = NULL;
-    m->site = m->chromosome = m->scratch = NULL;
-    m->class_logits = NULL;
-}
-
 void evaluate_model_close(evaluate_model **out)
 {
     evaluate_model *m = *out;
     if (!m)
         return;
-    batch_free(m);
+    feed_close(&m->f);
+    free(m->class_logits);
     model_file_close(&m->file);
     device_close(&m->dev);
     free(m->class_of);
@@ -155,61 +174,32 @@ bool evaluate_model_predicts(const evaluate_model *m)
 
 /* ---- micro-batches ---- */
 
-/* Room for batches of windows of `length`: arenas and arrays, made anew for each context. */
+/* Arenas and room for batches of windows of at most `length`, made anew for each context. */
 static status batch_prepare(evaluate_model *m, int64_t length)
 {
     const int64_t padded = length_padded(length);
-    const int64_t n = BATCH_TOKENS / padded > 0 ? BATCH_TOKENS / padded : 1;
-    const size_t cells = (size_t)(n * padded), classes = (size_t)m->file->classes + 1;
-    batch_free(m);
-    m->batch_room = n;
-    m->length_room = length;
-    m->ids = malloc(cells);
-    m->targets = malloc(cells);
-    m->position = malloc(cells * sizeof *m->position);
-    m->site = malloc(cells * sizeof *m->site);
-    m->chromosome = malloc((size_t)n * sizeof *m->chromosome);
-    m->scratch = malloc((size_t)padded * sizeof *m->scratch);
-    m->class_logits = malloc((size_t)n * classes * sizeof *m->class_logits);
-    if (!m->ids || !m->targets || !m->position || !m->site || !m->chromosome || !m->scratch ||
-        !m->class_logits)
+    m->room = BATCH_TOKENS / padded > 0 ? BATCH_TOKENS / padded : 1;
+    free(m->class_logits);
+    m->class_logits = malloc((size_t)(m->room * (m->file->classes + 1)) * sizeof *m->class_logits);
+    if (!m->class_logits)
         return fail(STATUS_MEMORY,
-                    "%s: no memory for windows of %lld tokens; ask for shorter ones with "
-                    "--context",
+                    "%s: no memory for windows of %lld tokens; ask for shorter ones "
+                    "with --context",
                     m->file->path, (long long)length);
-    return model_prepare(m->file->m, (batch_shape){n, length, padded}, KEEP_INPUT, false);
+    return model_prepare(m->file->m, (batch_shape){m->room, length, padded}, KEEP_INPUT, false);
 }
 
-/* Sequence i of the batch: a window without special tokens; the target of a token is the next
- * allele. */
-static void batch_fill(evaluate_model *m, const draws *x, int64_t i, const window *w)
+/* Pieces of unequal length differ by one token: the feed is made for each length. */
+static status feed_for(evaluate_model *m, int64_t length)
 {
-    const int64_t padded = length_padded(w->count), n = w->count;
-    uint8_t *ids = m->ids + i * padded, *targets = m->targets + i * padded;
-    int64_t *position = m->position + i * padded;
-    int32_t *sites = m->site + i * padded;
-    draws_fill(x, w, ids, m->scratch, sites);
-    memset(ids + n, TOKEN_PAD, (size_t)(padded - n));
-    memset(targets, TARGET_NONE, (size_t)padded);
-    memcpy(targets, ids + 1, (size_t)(n - 1));
-    for (int64_t t = 0; t < padded; t++) {
-        position[t] = t < n ? m->scratch[t] : 0;
-        sites[t] = t < n ? sites[t] : -1;
-    }
-    m->chromosome[i] = w->chromosome;
+    if (m->f.L == length && m->f.room == m->room)
+        return STATUS_OK;
+    feed_close(&m->f);
+    return feed_open(m->room, length, &m->f);
 }
 
-static batch batch_of(const evaluate_model *m, int64_t n, int64_t length, bool predict)
-{
-    return (batch){.s = {n, length, length_padded(length)},
-                   .ids = m->ids,
-                   .targets = predict ? m->targets : NULL,
-                   .position = m->position,
-                   .chromosome = m->chromosome,
-                   .site = m->site};
-}
-
-/* Equal pieces of a window that is longer than the model: piece k of `pieces`. */
+/* Equal pieces of a window that is longer than the model: piece k of `pieces`; all windows of a set
+ * have the same pieces. */
 static window piece_of_window(const window *w, int64_t pieces, int64_t k)
 {
     window p = *w;
@@ -227,10 +217,10 @@ static int64_t pieces_of(const evaluate_model *m, int64_t length)
 
 /* Log-probabilities of n windows are added to logp (n, classes), in the data set's order of
  * classes. */
-static status classify_batch(evaluate_model *m, int64_t n, int64_t length, double *logp)
+static status classify_batch(evaluate_model *m, int64_t n, double *logp)
 {
     const int classes = m->file->classes;
-    const batch b = batch_of(m, n, length, false);
+    const batch b = feed_slice(&m->f, 0, n, true);
     const model_outputs out = {.class_logits = m->class_logits};
     double row[64];
     loss_sum ignored;
@@ -245,29 +235,36 @@ static status classify_batch(evaluate_model *m, int64_t n, int64_t length, doubl
     return STATUS_OK;
 }
 
+/* Piece k of windows [at, at + n), one length or two. */
+static status run_batch(evaluate_model *m, const window_set *w, int64_t at, int64_t n,
+                        int64_t pieces, int64_t k, double *logp, double *loss, double *targets)
+{
+    const bool classify = logp != NULL;
+    for (int64_t i = 0; i < n; i++) {
+        const window p = piece_of_window(&w->at[at + i], pieces, k);
+        if (i == 0)
+            TRY(feed_for(m, p.count));
+        feed_fill(&m->f, i, w->d, w->x, &p, classify);
+    }
+    if (classify)
+        return classify_batch(m, n, logp + at * m->file->classes);
+    const batch b = feed_slice(&m->f, 0, n, false);
+    loss_sum sum = {0};
+    TRY(model_forward(m->file->m, &b, NULL, &sum));
+    *loss += sum.sum;
+    *targets += (double)sum.count;
+    return STATUS_OK;
+}
+
 /* Windows [from, to) are one person's. logp NULL: the loss is wanted. */
 static status run_person(evaluate_model *m, const window_set *w, int64_t from, int64_t to,
                          double *logp, double *loss, double *targets)
 {
     const int64_t pieces = pieces_of(m, w->context);
     for (int64_t k = 0; k < pieces; k++)
-        for (int64_t at = from; at < to; at += m->batch_room) {
-            const int64_t n = to - at < m->batch_room ? to - at : m->batch_room;
-            int64_t length = 0;
-            for (int64_t i = 0; i < n; i++) {
-                const window p = piece_of_window(&w->at[at + i], pieces, k);
-                batch_fill(m, w->x, i, &p);
-                length = p.count;
-            }
-            if (logp) {
-                TRY(classify_batch(m, n, length, logp + at * m->file->classes));
-                continue;
-            }
-            const batch b = batch_of(m, n, length, true);
-            loss_sum sum = {0};
-            TRY(model_forward(m->file->m, &b, NULL, &sum));
-            *loss += sum.sum;
-            *targets += (double)sum.count;
+        for (int64_t at = from; at < to; at += m->room) {
+            const int64_t n = to - at < m->room ? to - at : m->room;
+            TRY(run_batch(m, w, at, n, pieces, k, logp, loss, targets));
         }
     return STATUS_OK;
 }
