@@ -149,6 +149,7 @@ int main(int argc, char **argv)
     keep_standard_files();
     signal(SIGPIPE,
            SIG_IGN); /* a closed pipe is an error of one write, not the end of a training */
+    signal(SIGXFSZ, SIG_IGN); /* a limit on file size is an error of one write as well */
     comm *world = NULL;
     status st = comm_start(&argc, &argv, &world);
     if (st != STATUS_OK) {
