@@ -33,7 +33,7 @@ typedef struct {
 /* ---- one column ---- */
 
 /* Layout of a column of n rows of `width` elements: whole, or in chunks with the three filters. */
-static status layout_make(const writer *w, int64_t rows, int64_t width, bool table,
+static status layout_make(const writer *w, int ndim, int64_t rows, int64_t width, bool table,
                           int64_t *chunk_rows, hid_t *plist)
 {
     status st = STATUS_OK;
@@ -46,7 +46,7 @@ static status layout_make(const writer *w, int64_t rows, int64_t width, bool tab
     int64_t most = DATASET_CHUNK / width > 0 ? DATASET_CHUNK / width : 1;
     *chunk_rows = rows < most ? rows : most;
     chunk[0] = (hsize_t)*chunk_rows;
-    TRY_H5_GOTO(failed, STATUS_INTERNAL, w->path, H5Pset_chunk(*plist, width > 1 ? 2 : 1, chunk));
+    TRY_H5_GOTO(failed, STATUS_INTERNAL, w->path, H5Pset_chunk(*plist, ndim, chunk));
     TRY_H5_GOTO(failed, STATUS_INTERNAL, w->path, H5Pset_shuffle(*plist));
     TRY_H5_GOTO(failed, STATUS_INTERNAL, w->path, H5Pset_deflate(*plist, DEFLATE_LEVEL));
     TRY_H5_GOTO(failed, STATUS_INTERNAL, w->path, H5Pset_fletcher32(*plist));
@@ -106,7 +106,7 @@ static status column_write(const writer *w, const char *name, hid_t type, int nd
     hsize_t dims[2] = {(hsize_t)rows, (hsize_t)width};
     int64_t chunk_rows = 1;
     size_t row_bytes = H5Tget_size(type) * (size_t)width;
-    TRY_GOTO(done, layout_make(w, rows, width, table, &chunk_rows, &plist));
+    TRY_GOTO(done, layout_make(w, ndim, rows, width, table, &chunk_rows, &plist));
     TRY_H5_GOTO(done, STATUS_INTERNAL, w->path, space = H5Screate_simple(ndim, dims, NULL));
     TRY_H5_GOTO(done, STATUS_RESOURCE, w->path,
                 set = H5Dcreate2(w->file, name, type, space, H5P_DEFAULT, plist, H5P_DEFAULT));

@@ -92,6 +92,13 @@ static void tiny(void **state)
         roundtrip(&(fixture_shape){people, 1, 3, 500, 100, 0, 100, 0}, 5 + (uint64_t)people, 0);
 }
 
+/* Tables of people by chromosomes that are chunked, with one chromosome alone. */
+static void many_people_one_chromosome(void **state)
+{
+    (void)state;
+    roundtrip(&(fixture_shape){700, 1, 3, 500, 100, 0, 100, 0}, 6, 0);
+}
+
 static void nothing_carried(void **state)
 {
     (void)state;
@@ -139,6 +146,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tiny),
+        cmocka_unit_test(many_people_one_chromosome),
         cmocka_unit_test(nothing_carried),
         cmocka_unit_test(every_kind_of_call),
         cmocka_unit_test(several_chunks),
