@@ -3,8 +3,12 @@
 #include "runtime/core/log.h"
 #include "runtime/train/evaluate.h"
 
+#include <errno.h>
+#include <libgen.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const char about[] =
     "Judges a classifier and simple methods on the same windows of people nobody trained on: "
@@ -95,6 +99,18 @@ static status parse(const cli *c, evaluate_options *o, cli_common *common, bool 
     return STATUS_OK;
 }
 
+/* Before an hour of work: can the folder be made where it shall stand? */
+static status output_can_be_made(const cli *c, const char *output)
+{
+    char parent[4096];
+    snprintf(parent, sizeof parent, "%s", output);
+    status st = STATUS_OK;
+    if (comm_rank(c->world) == 0 && access(dirname(parent), W_OK | X_OK) != 0)
+        st = fail(STATUS_USAGE, "%s: the folder cannot be made (%s); give another -o", output,
+                  strerror(errno));
+    return comm_agree(c->world, st);
+}
+
 static status write_and_print(const cli *c, const evaluation *e, const cli_common *common)
 {
     TRY(evaluate_record(e, comm_host(c->world), comm_rank(c->world)));
@@ -125,6 +141,7 @@ status command_evaluate(const cli *c)
     cli_command_line(c, command, sizeof command);
     o.command = command;
     TRY(cli_output_free(c, &common, o.output));
+    TRY(output_can_be_made(c, o.output));
     status st = evaluate_run(&o, c->world, &e);
     if (st == STATUS_OK) {
         if (comm_rank(c->world) == 0)

@@ -140,6 +140,7 @@ def check_refusals(folder):
                                    (("evaluate", "none", "data.h5", "-o", "x", "--baselines", "nb,bayes"), 2, "bayes"),
                                    (("evaluate", "none", "data.h5", "-o", "x", "--context", "5000"), 3, "no window"),
                                    (("evaluate", "none", "people.vcf", "-o", "x"), 3, "people.vcf"),
+                                   (("evaluate", "none", "data.h5", "-o", "no/such/folder"), 2, "no/such/folder"),
                                    (("evaluate", "nobody", "data.h5", "-o", "x"), 3, "nobody")):
         done = crocuta(*arguments, cwd=folder, code=code)
         lines = [line for line in done.stderr.splitlines() if line.startswith("crocuta: error: ")]
