@@ -37,6 +37,7 @@ void genotype_bits_close(genotype_bits *g)
     free(g->het);
     free(g->hom);
     free(g->missing);
+    free(g->by_name);
     memset(g, 0, sizeof *g);
 }
 
@@ -117,6 +118,10 @@ double relatives_typical_error(const genotype_bits *g)
         int32_t i = (int32_t)rng_below(&r, (uint64_t)g->n_people);
         int32_t j = (int32_t)rng_below(&r, (uint64_t)g->n_people - 1);
         j += j >= i;
+        if (g->by_name) { /* the sample must not depend on where a file keeps its people */
+            i = g->by_name[i];
+            j = g->by_name[j];
+        }
         sample[n] = (related_pair){i, j, relatives_kinship(g, i, j, NULL)};
     }
     qsort(sample, (size_t)n, sizeof *sample, by_kinship);
@@ -204,6 +209,24 @@ static int64_t choose_sites(const dataset *d, int32_t *chosen)
     return n;
 }
 
+static int by_id(const void *a, const void *b, void *people)
+{
+    const individual *p = people;
+    return strcmp(p[*(const int32_t *)a].id, p[*(const int32_t *)b].id);
+}
+
+/* Import looks at people in the order of names, a file keeps them by split and shard. */
+static status names_sort(const dataset *d, genotype_bits *g)
+{
+    g->by_name = malloc(((size_t)d->n_people + 1) * sizeof *g->by_name);
+    if (!g->by_name)
+        return fail(STATUS_MEMORY, "%s: no memory for a table of people; use more memory", d->path);
+    for (int32_t p = 0; p < d->n_people; p++)
+        g->by_name[p] = p;
+    qsort_r(g->by_name, (size_t)d->n_people, sizeof *g->by_name, by_id, (void *)d->people);
+    return STATUS_OK;
+}
+
 status relatives_of_dataset(const dataset *d, genotype_bits *g)
 {
     memset(g, 0, sizeof *g);
@@ -212,6 +235,8 @@ status relatives_of_dataset(const dataset *d, genotype_bits *g)
         return fail(STATUS_MEMORY, "%s: no memory for a table of sites; use more memory", d->path);
     int64_t n = choose_sites(d, chosen);
     status st = genotype_bits_open(g, d->n_people, n);
+    if (st == STATUS_OK)
+        st = names_sort(d, g);
     if (st != STATUS_OK)
         goto done;
     for (int64_t p = 0; p < d->n_people; p++) {

@@ -21,6 +21,7 @@ typedef struct {
     int64_t n_people, n_sites;
     int64_t words;                 /* of 64 bits, a person and plane */
     uint64_t *het, *hom, *missing; /* (n_people, words): one ALT, two ALT, no call */
+    int32_t *by_name; /* (n_people) people in the order of their names; NULL: they are in it */
 } genotype_bits;
 
 typedef struct {
