@@ -205,6 +205,14 @@ static void spellings(void **state)
     assert_int_equal(write_bundle(&x), STATUS_OK);
     assert_int_equal(model_file_open(WEIGHTS, -1, NULL, 0, dev, &f), STATUS_DATA);
     assert_non_null(strstr(failure_last()->text, "lm_head.weight differs"));
+    other[7] -= 1;
+    float slower[64];
+    memcpy(slower, freq, sizeof slower);
+    slower[63] /= 2;
+    x.out[x.n - 2].data = slower; /* one of the three sines has its own frequencies */
+    assert_int_equal(write_bundle(&x), STATUS_OK);
+    assert_int_equal(model_file_open(WEIGHTS, -1, NULL, 0, dev, &f), STATUS_DATA);
+    assert_non_null(strstr(failure_last()->text, "5.freq differs"));
     model_close(&m);
     device_close(&dev);
 }
