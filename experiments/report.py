@@ -136,6 +136,7 @@ class Pictures:
         axis.set_xscale("log", base=2)
         n = {r["context"]: f"{r['context']}\n{r['n_windows']:,} windows\n{r['n_people']:,} people" for _, d in documents for r in d["results"]}
         axis.set_xticks(ticks, [n[k] for k in ticks])
+        axis.set_xlim(ticks[0] / 1.25, ticks[-1] * 1.25)
         axis.minorticks_off()
         axis.set_xlabel("SNPs in a window")
         axis.set_ylabel("accuracy (%)")
