@@ -12,7 +12,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define JSON_LARGEST (1 << 20) /* bytes of a config.json */
+#define LAYERS_MOST 1024
+#define TENSORS_MOST (LAYERS_MOST * 40) /* buffers and all; more would make looking names up slow  \
+                                         */
+#define JSON_LARGEST (1 << 20)          /* bytes of a config.json */
 
 typedef struct {
     const safetensors *s;
@@ -136,7 +139,7 @@ static status bear_out(const source *x, const config *c)
     TRY(agrees(x, "d_model", m->d_model, "embeddings.word_embeddings.weight",
                dimension(s, "embeddings.word_embeddings.weight", 1)));
     int64_t layers = 0;
-    for (; layers < s->n; layers++) {
+    for (; layers <= LAYERS_MOST; layers++) {
         snprintf(name, sizeof name, "layers.%lld.norm2.weight", (long long)layers);
         if (!weights_find(s, name))
             break;
@@ -225,6 +228,9 @@ status weights_config(const safetensors *s, config *c, int *classes)
     source x = {.s = s};
     snprintf(x.source, sizeof x.source, "its metadata");
     *classes = 0;
+    if (s->n > TENSORS_MOST)
+        return fail(STATUS_DATA, "%s: %lld tensors; these are not the weights of a Hyena model",
+                    s->path, (long long)s->n);
     config_defaults(c);
     snprintf(c->file, sizeof c->file, "%s", s->path);
     const char *own = safetensors_meta(s, "crocuta_config");
