@@ -116,13 +116,45 @@ done:
     return st;
 }
 
+static int by_place(const void *a, const void *b)
+{
+    const region *x = a, *y = b;
+    if (x->identity != y->identity)
+        return x->identity < y->identity ? -1 : 1;
+    return (x->from > y->from) - (x->from < y->from);
+}
+
+void regions_sort(regions *r)
+{
+    int64_t n = 0;
+    if (r->count > 0)
+        qsort(r->list, (size_t)r->count, sizeof *r->list, by_place);
+    for (int64_t i = 0; i < r->count; i++) {
+        region *last = n ? &r->list[n - 1] : NULL;
+        if (last && last->identity == r->list[i].identity && r->list[i].from <= last->to)
+            last->to = last->to > r->list[i].to ? last->to : r->list[i].to;
+        else
+            r->list[n++] = r->list[i];
+    }
+    r->count = n;
+}
+
 bool regions_hold(const regions *r, int identity, int64_t position)
 {
-    for (int64_t i = 0; i < r->count; i++)
-        if (r->list[i].identity == identity && position >= r->list[i].from &&
-            position <= r->list[i].to)
-            return true;
-    return r->count == 0;
+    /* the last region that begins at or before the position */
+    int64_t low = 0, high = r->count;
+    while (low < high) {
+        int64_t middle = (low + high) / 2;
+        const region *x = &r->list[middle];
+        if (x->identity < identity || (x->identity == identity && x->from <= position))
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (r->count == 0)
+        return true;
+    const region *x = low ? &r->list[low - 1] : NULL;
+    return x && x->identity == identity && position <= x->to;
 }
 
 void regions_close(regions *r)

@@ -21,6 +21,8 @@ typedef struct {
 status regions_parse(regions *r, const char *text);
 /* BED: 0-based, half-open. STATUS_DATA with the line. */
 status regions_read(regions *r, const char *path);
+/* Sorts and joins what overlaps; before regions_hold. */
+void regions_sort(regions *r);
 /* Without any region everything is inside. */
 bool regions_hold(const regions *r, int identity, int64_t position);
 void regions_close(regions *r);

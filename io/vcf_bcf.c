@@ -14,7 +14,8 @@ struct vcf_bcf {
     htsFile *file;
     bcf_hdr_t *header;
     bcf1_t *record;
-    bool held; /* record was read before its turn */
+    bool held;    /* record was read before its turn */
+    bool checked; /* the container is whole */
     int64_t number;
 };
 
@@ -82,9 +83,6 @@ static status header_text(vcf_file *f)
 status vcf_bcf_open(vcf_file *f)
 {
     TRY(header_text(f));
-    /* htslib inflates for the records; our own reader goes once to the end of the container: each
-     * checksum, the end block, nothing behind it */
-    TRY(line_source_drain(f->lines));
     line_source_close(&f->lines);
     /* a refusal that the header allows comes before htslib sees it */
     TRY(vcf_header_check(&f->header, f->path));
@@ -111,6 +109,20 @@ status vcf_bcf_open(vcf_file *f)
     return STATUS_OK;
 }
 
+/* htslib inflates for the records; our own reader goes once through the container: each checksum,
+ * the end block, nothing behind it. */
+static status container_check(vcf_file *f)
+{
+    line_source *s = NULL;
+    if (f->bcf->checked)
+        return STATUS_OK;
+    TRY(line_source_open(f->path, &s));
+    status st = line_source_drain(s);
+    line_source_close(&s);
+    f->bcf->checked = st == STATUS_OK;
+    return st;
+}
+
 static status record_hold(vcf_file *f, bool *any)
 {
     struct vcf_bcf *b = f->bcf;
@@ -119,6 +131,8 @@ static status record_hold(vcf_file *f, bool *any)
         return STATUS_OK;
     int r = bcf_read(b->file, b->header, b->record);
     *any = r == 0;
+    if (r != 0) /* what the container says of its damage is said better */
+        TRY(container_check(f));
     if (r < -1 || (r == 0 && b->record->errcode))
         return fail(STATUS_DATA, "%s:%lld: the record is damaged or cut; get the file again",
                     f->path, (long long)b->number + 1);

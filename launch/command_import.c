@@ -104,6 +104,7 @@ static status options_make(const import_cli *own, const cli_common *common, regi
         TRY(regions_parse(where, own->regions));
     if (own->regions_file)
         TRY(regions_read(where, own->regions_file));
+    regions_sort(where);
     return STATUS_OK;
 }
 
