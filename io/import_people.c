@@ -70,7 +70,7 @@ static status header_read(import_state *s, headers *h, int64_t f)
     vcf_file *v = NULL;
     bool any = false;
     file->path = s->o->files[f];
-    TRY(vcf_open(file->path, &v));
+    TRY(vcf_file_open(file->path, &v));
     status st = STATUS_OK;
     if (vcf_content(v) == FILE_FASTA) {
         st = fail(STATUS_DATA,
@@ -88,7 +88,7 @@ static status header_read(import_state *s, headers *h, int64_t f)
         st = fail(STATUS_DATA, "%s: %s; give a file with genotypes", file->path,
                   vcf_content(v) == FILE_NOTHING ? "the file is empty" : "holds no record");
 done:
-    vcf_close(&v);
+    vcf_file_close(&v);
     return st;
 }
 

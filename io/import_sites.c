@@ -395,7 +395,7 @@ static status file_stream(streaming *t, progress *p)
     t->now.calls = calloc((size_t)t->file->n_columns + 1, sizeof *t->now.calls);
     if (!t->now.calls)
         return no_memory(t);
-    TRY(vcf_open(t->file->path, &t->v));
+    TRY(vcf_file_open(t->file->path, &t->v));
     if (vcf_header_of(t->v)->n_samples != t->file->n_columns)
         return fail(STATUS_DATA, "%s: changed while it was read; import it again", t->file->path);
     for (;;) {
@@ -470,7 +470,7 @@ status import_sites(import_state *s)
                        .other_name = other_name,
                        .other_line = other_line};
         st = file_stream(&t, &p);
-        vcf_close(&t.v);
+        vcf_file_close(&t.v);
         free(t.now.calls);
         free(t.at.identity_of);
     }

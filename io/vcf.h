@@ -43,8 +43,8 @@ typedef struct vcf_file vcf_file;
 
 /* Recognises the file and reads its header. FASTA and nothing are no error here (the header is
  * empty then); other formats are. */
-status vcf_open(const char *path, vcf_file **out);
-void vcf_close(vcf_file **f);
+status vcf_file_open(const char *path, vcf_file **out);
+void vcf_file_close(vcf_file **f);
 
 file_content vcf_content(const vcf_file *f);
 const vcf_header *vcf_header_of(const vcf_file *f);

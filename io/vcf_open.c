@@ -106,7 +106,7 @@ status vcf_ready(vcf_file *f)
     return STATUS_OK;
 }
 
-status vcf_open(const char *path, vcf_file **out)
+status vcf_file_open(const char *path, vcf_file **out)
 {
     *out = NULL;
     vcf_file *f = calloc(1, sizeof *f);
@@ -127,11 +127,11 @@ status vcf_open(const char *path, vcf_file **out)
     *out = f;
     return STATUS_OK;
 failed:
-    vcf_close(&f);
+    vcf_file_close(&f);
     return st;
 }
 
-void vcf_close(vcf_file **out)
+void vcf_file_close(vcf_file **out)
 {
     vcf_file *f = *out;
     if (!f)
