@@ -4,6 +4,7 @@
 #include "kernels/device.h"
 #include "launch/cli.h"
 #include "launch/doctor.h"
+#include "runtime/core/memory.h"
 #include "runtime/core/version.h"
 #include "runtime/train/plan.h"
 
@@ -50,7 +51,7 @@ static void check_cores(doctor *d, const cli *c, const cli_common *common)
 static void check_memory(doctor *d)
 {
     const double gib = 1024.0 * 1024.0 * 1024.0;
-    double free_gib = (double)plan_memory_available() / gib;
+    double free_gib = (double)memory_available() / gib;
     if (free_gib < 1)
         doctor_advise(d, "memory", "close other programs or ask the scheduler for more (--mem)",
                       "%.2f GiB available", free_gib);

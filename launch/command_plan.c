@@ -3,6 +3,7 @@
 #include "io/dataset.h"
 #include "launch/cli.h"
 #include "runtime/core/config.h"
+#include "runtime/core/memory.h"
 #include "runtime/train/plan.h"
 #include "runtime/train/plan_data.h"
 
@@ -54,7 +55,7 @@ static status rows_of(const cli *c, const config *cfg, int64_t *rows)
 static status device_memory(const cli *c, const char *text, int64_t *bytes)
 {
     if (!text) {
-        *bytes = plan_memory_available() / comm_local_size(c->world);
+        *bytes = memory_available() / comm_local_size(c->world);
         return STATUS_OK;
     }
     if (strcmp(text, "h100") == 0 || strcmp(text, "a100") == 0) {

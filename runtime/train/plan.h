@@ -37,8 +37,4 @@ status plan_make(const model *m, const config *c, const plan_request *q, plan *o
  * change. */
 status plan_refuse(const plan *p, const char *host);
 
-/* Bytes that this process may still take: the node's available memory, or less where a control
- * group limits it. */
-int64_t plan_memory_available(void);
-
 #endif

@@ -2,6 +2,7 @@
  * values, and for each stage its memory and its validation. Every function of this file runs on
  * every worker; the run directory is not touched before all of them have agreed. */
 #include "runtime/core/log.h"
+#include "runtime/core/memory.h"
 #include "runtime/train/deal.h"
 #include "runtime/train/model_file.h"
 #include "runtime/train/plan_data.h"
@@ -169,8 +170,8 @@ static status plan_stage(const trainer *t, const stage *s, plan *p)
     *c = *t->ask->config;
     c->data.seq_len = s->seq_len;
     plan_request q = {.workers = t->workers, .training = true};
-    q.available = (plan_memory_available() + (t->stage ? t->memory.total : 0)) /
-                  comm_local_size(t->roles.workers);
+    q.available =
+        (memory_available() + (t->stage ? t->memory.total : 0)) / comm_local_size(t->roles.workers);
     status st = plan_count_rows(c, t->data, &q.rows);
     if (st == STATUS_OK)
         st = plan_make(t->m, c, &q, p);
