@@ -1,20 +1,44 @@
 /* conv: one channel a thread. Rows are weighted as they are loaded and unweighted as they are
- * stored (kernels/cpu/fft.h), so gates, skip and pads cost no pass of their own. Channels do not
- * meet, and a channel's batch is summed in order: any number of threads gives the same bits. */
+ * stored (kernels/cpu/fft.h), so gates, skip and pads cost no pass of their own; spectra are
+ * multiplied row by row between the two transforms. Channels do not meet, and a channel's batch is
+ * summed in order: any number of threads gives the same bits. */
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/fft.h"
 #include "kernels/cpu/tile.h"
 #include "kernels/cpu/vmath.h"
 
 #include <omp.h>
-#include <string.h>
 
-#define BUFFERS_FORWARD 3  /* row, K, X */
-#define BUFFERS_BACKWARD 5 /* row, K, G, Y, S */
+/* One thread's buffers; forward has no G and no S. */
+typedef struct {
+    float *K, *Y, *G, *S; /* (R, stride) complex */
+    float *row[2];        /* C complex */
+    float *scratch;
+} spectra;
 
-static int64_t buffer_floats(int64_t points)
+static spectra spectra_carve(const fft_shape *s, bool backward, carve *c)
 {
-    return (int64_t)arena_round((size_t)points * 2 * sizeof(float)) / (int64_t)sizeof(float);
+    const int64_t n = fft_spectrum_floats(s);
+    spectra b = {.K = carve_floats(c, n), .Y = carve_floats(c, n)};
+    b.G = backward ? carve_floats(c, n) : NULL;
+    b.S = backward ? carve_floats(c, n) : NULL;
+    b.row[0] = carve_floats(c, fft_row_floats(s));
+    b.row[1] = backward ? carve_floats(c, fft_row_floats(s)) : NULL;
+    b.scratch = carve_floats(c, fft_scratch_floats(s));
+    return b;
+}
+
+static size_t thread_bytes(const fft_shape *s, bool backward)
+{
+    carve c = {0};
+    spectra_carve(s, backward, &c);
+    return c.used;
+}
+
+static spectra spectra_of(const fft_shape *s, bool backward, char *base)
+{
+    carve c = {.base = base + (size_t)omp_get_thread_num() * thread_bytes(s, backward)};
+    return spectra_carve(s, backward, &c);
 }
 
 static int threads_used(const conv_args *a, int threads)
@@ -24,111 +48,31 @@ static int threads_used(const conv_args *a, int threads)
 
 size_t conv_workspace_cpu(const conv_args *a, int threads)
 {
-    const int64_t points = conv_points(a->s.L) / 2;
-    return (size_t)(threads_used(a, threads) * BUFFERS_BACKWARD * buffer_floats(points)) *
-           sizeof(float);
-}
-
-/* z[n] = x[n] w^n, zero from L to M. */
-KERNEL_CLONES
-static void row_load(const float *restrict x, int64_t L, const fft_plan *p, float *restrict z)
-{
-    const float *restrict w = p->weight;
-    for (int64_t n = 0; n < L; n++) {
-        z[2 * n] = x[n] * w[2 * n];
-        z[2 * n + 1] = x[n] * w[2 * n + 1];
-    }
-    memset(z + 2 * L, 0, (size_t)(p->points - L) * 2 * sizeof *z);
-}
-
-/* z[n] = x[n] gate[n] w^n. */
-KERNEL_CLONES
-static void row_load_gated(const float *restrict x, const float *restrict gate, int64_t L,
-                           const fft_plan *p, float *restrict z)
-{
-    const float *restrict w = p->weight;
-    for (int64_t n = 0; n < L; n++) {
-        const float v = x[n] * gate[n];
-        z[2 * n] = v * w[2 * n];
-        z[2 * n + 1] = v * w[2 * n + 1];
-    }
-    memset(z + 2 * L, 0, (size_t)(p->points - L) * 2 * sizeof *z);
-}
-
-/* Re(w^-n z[n]) / M: the convolution's value. */
-VMATH float value_at(const float *restrict z, const float *restrict w, int64_t n, float scale)
-{
-    return scale * (z[2 * n] * w[2 * n] + z[2 * n + 1] * w[2 * n + 1]);
-}
-
-/* y = value */
-KERNEL_CLONES
-static void row_store(const float *restrict z, int64_t L, const fft_plan *p, float *restrict y)
-{
-    const float *restrict w = p->weight;
-    const float scale = 1.0f / (float)p->points;
-    for (int64_t n = 0; n < L; n++)
-        y[n] = value_at(z, w, n, scale);
-}
-
-/* y = value + D x */
-KERNEL_CLONES
-static void row_store_skip(const float *restrict z, int64_t L, const fft_plan *p, float D,
-                           const float *restrict x, float *restrict y)
-{
-    const float *restrict w = p->weight;
-    const float scale = 1.0f / (float)p->points;
-    for (int64_t n = 0; n < L; n++)
-        y[n] = value_at(z, w, n, scale) + D * x[n];
-}
-
-/* y = value + D x gate: the gradient of g, x being that of the gated output */
-KERNEL_CLONES
-static void row_store_skip_gated(const float *restrict z, int64_t L, const fft_plan *p, float D,
-                                 const float *restrict x, const float *restrict gate,
-                                 float *restrict y)
-{
-    const float *restrict w = p->weight;
-    const float scale = 1.0f / (float)p->points;
-    for (int64_t n = 0; n < L; n++)
-        y[n] = value_at(z, w, n, scale) + D * (x[n] * gate[n]);
-}
-
-/* y = (value + D x) gate */
-KERNEL_CLONES
-static void row_store_gated(const float *restrict z, int64_t L, const fft_plan *p, float D,
-                            const float *restrict x, const float *restrict gate, float *restrict y)
-{
-    const float *restrict w = p->weight;
-    const float scale = 1.0f / (float)p->points;
-    for (int64_t n = 0; n < L; n++)
-        y[n] = (value_at(z, w, n, scale) + D * x[n]) * gate[n];
+    const fft_shape s = fft_shape_of(a->s.L);
+    return (size_t)threads_used(a, threads) * thread_bytes(&s, true);
 }
 
 /* X *= K */
 KERNEL_CLONES
-static void spectrum_multiply(int64_t M, const float *restrict K, float *restrict X)
+static void row_multiply(int64_t n, const float *restrict K, float *restrict X)
 {
-    for (int64_t j = 0; j < M; j++) {
+    for (int64_t j = 0; j < n; j++) {
         const float re = X[2 * j], im = X[2 * j + 1];
         X[2 * j] = re * K[2 * j] - im * K[2 * j + 1];
         X[2 * j + 1] = re * K[2 * j + 1] + im * K[2 * j];
     }
 }
 
-/* S = Y conj(G) or S += Y conj(G), then Y *= conj(K): one pass over all four. */
+/* S += Y conj(G), Y *= conj(K): one pass over all four. */
 KERNEL_CLONES
-static void spectra_correlate(int64_t M, bool add, const float *restrict K, const float *restrict G,
-                              float *restrict Y, float *restrict S)
+static void row_correlate(int64_t n, const float *restrict K, const float *restrict G,
+                          float *restrict Y, float *restrict S)
 {
-    const float keep = add ? 1.0f : 0.0f;
-    if (!add)
-        memset(S, 0, (size_t)M * 2 * sizeof *S);
-    for (int64_t j = 0; j < M; j++) {
+    for (int64_t j = 0; j < n; j++) {
         const float yr = Y[2 * j], yi = Y[2 * j + 1];
         const float gr = G[2 * j], gi = G[2 * j + 1], kr = K[2 * j], ki = K[2 * j + 1];
-        S[2 * j] = keep * S[2 * j] + yr * gr + yi * gi;
-        S[2 * j + 1] = keep * S[2 * j + 1] + yi * gr - yr * gi;
+        S[2 * j] += yr * gr + yi * gi;
+        S[2 * j + 1] += yi * gr - yr * gi;
         Y[2 * j] = yr * kr + yi * ki;
         Y[2 * j + 1] = yi * kr - yr * ki;
     }
@@ -157,23 +101,31 @@ static void pad_clear(float *row, const batch_shape *s)
     memset(row + s->L, 0, (size_t)(s->Lp - s->L) * sizeof *row);
 }
 
-static void channel_forward(const conv_args *a, const fft_plan *p, int64_t c, const float *k,
-                            float D, const float *g, const float *gate, float *y, float *buffer)
+/* K from k (L), through Y. */
+static void filter_spectrum(const fft_plan *p, int64_t L, const float *k, const spectra *w)
 {
-    const int64_t L = a->s.L, stride = buffer_floats(p->points);
-    float *row = buffer, *K = row + stride, *X = K + stride;
-    row_load(k + c * a->k_stride, L, p, row);
-    fft_forward(p, row, K);
+    fft_load(p, L, k, NULL, w->Y, w->scratch);
+    for (int64_t r = 0; r < p->s.rows; r++)
+        fft_forward(p, w->Y + 2 * r * p->s.stride, w->K + 2 * r * p->s.stride);
+}
+
+static void channel_forward(const conv_args *a, const fft_plan *p, int64_t c, const float *k,
+                            float D, const float *g, const float *gate, float *y, const spectra *w)
+{
+    const int64_t L = a->s.L, C = p->s.length;
+    filter_spectrum(p, L, k + c * a->k_stride, w);
     for (int64_t b = 0; b < a->s.B; b++) {
         const int64_t at = (c * a->s.B + b) * a->s.Lp;
-        row_load(g + at, L, p, row);
-        fft_forward(p, row, X);
-        spectrum_multiply(p->points, K, X);
-        fft_inverse(p, X, row);
-        if (gate)
-            row_store_gated(row, L, p, D, g + at, gate + at, y + at);
-        else
-            row_store_skip(row, L, p, D, g + at, y + at);
+        fft_load(p, L, g + at, NULL, w->Y, w->scratch);
+        for (int64_t r = 0; r < p->s.rows; r++) {
+            float *Y = w->Y + 2 * r * p->s.stride;
+            fft_forward(p, Y, w->row[0]);
+            row_multiply(C, w->K + 2 * r * p->s.stride, w->row[0]);
+            fft_inverse(p, w->row[0], Y);
+        }
+        fft_store(p, L, w->Y,
+                  &(fft_output){.D = D, .x = g + at, .outer = gate ? gate + at : NULL, .y = y + at},
+                  w->scratch);
         pad_clear(y + at, &a->s);
     }
 }
@@ -184,65 +136,78 @@ typedef struct {
     float *dg, *dgate, *dk, *dD;
 } backward_tensors;
 
-static void channel_backward(const conv_args *a, const fft_plan *p, int64_t c,
-                             const backward_tensors *t, float *buffer)
+/* Spectra of g and of dy gate, in G and Y, become those of the value before the gate (where `open`)
+ * and of dg; S grows by that of dk. */
+static void rows_backward(const fft_plan *p, bool first, bool open, const spectra *w)
 {
-    const int64_t L = a->s.L, M = p->points, stride = buffer_floats(M);
-    float *row = buffer, *K = row + stride, *G = K + stride, *Y = G + stride, *S = Y + stride;
+    const int64_t C = p->s.length;
+    for (int64_t r = 0; r < p->s.rows; r++) {
+        const int64_t at = 2 * r * p->s.stride;
+        if (first)
+            memset(w->S + at, 0, (size_t)C * 2 * sizeof(float));
+        fft_forward(p, w->G + at, w->row[0]);
+        fft_forward(p, w->Y + at, w->row[1]);
+        row_correlate(C, w->K + at, w->row[0], w->row[1], w->S + at);
+        fft_inverse(p, w->row[1], w->Y + at);
+        if (!open)
+            continue;
+        row_multiply(C, w->K + at, w->row[0]);
+        fft_inverse(p, w->row[0], w->G + at);
+    }
+}
+
+static void channel_backward(const conv_args *a, const fft_plan *p, int64_t c,
+                             const backward_tensors *t, const spectra *w)
+{
+    const int64_t L = a->s.L;
     const float D = t->D[c];
     double dD = 0;
-    row_load(t->k + c * a->k_stride, L, p, row);
-    fft_forward(p, row, K);
+    filter_spectrum(p, L, t->k + c * a->k_stride, w);
     for (int64_t b = 0; b < a->s.B; b++) {
         const int64_t at = (c * a->s.B + b) * a->s.Lp;
         const float *g = t->g + at, *dy = t->dy + at, *gate = t->gate ? t->gate + at : NULL;
-        row_load(g, L, p, row);
-        fft_forward(p, row, G);
-        if (gate)
-            row_load_gated(dy, gate, L, p, row);
-        else
-            row_load(dy, L, p, row);
-        fft_forward(p, row, Y);
-        spectra_correlate(M, b > 0, K, G, Y, S);
-        fft_inverse(p, Y, row);
-        if (gate)
-            row_store_skip_gated(row, L, p, D, dy, gate, t->dg + at);
-        else
-            row_store_skip(row, L, p, D, dy, t->dg + at);
+        fft_load(p, L, g, NULL, w->G, w->scratch);
+        fft_load(p, L, dy, gate, w->Y, w->scratch);
+        rows_backward(p, b == 0, gate != NULL, w);
+        fft_store(p, L, w->Y, &(fft_output){.D = D, .x = dy, .inner = gate, .y = t->dg + at},
+                  w->scratch);
         pad_clear(t->dg + at, &a->s);
         dD += skip_gradient(L, dy, gate, g);
         if (!gate)
             continue;
-        spectrum_multiply(M, K, G); /* the value before the gate, again */
-        fft_inverse(p, G, row);
-        row_store_gated(row, L, p, D, g, dy, t->dgate + at);
+        fft_store(p, L, w->G, &(fft_output){.D = D, .x = g, .outer = dy, .y = t->dgate + at},
+                  w->scratch);
         pad_clear(t->dgate + at, &a->s);
     }
-    fft_inverse(p, S, row);
-    row_store(row, L, p, t->dk + c * a->k_stride);
+    for (int64_t r = 0; r < p->s.rows; r++)
+        fft_inverse(p, w->S + 2 * r * p->s.stride, w->Y + 2 * r * p->s.stride);
+    fft_store(p, L, w->Y, &(fft_output){.y = t->dk + c * a->k_stride}, w->scratch);
     t->dD[c] += (float)dD;
 }
 
-static status buffers_take(arena *ws, const conv_args *a, int threads, int count, const fft_plan *p,
-                           float **out)
+static status buffers_take(arena *ws, const conv_args *a, int threads, bool backward,
+                           const fft_plan *p, char **out)
 {
-    const int64_t floats = threads_used(a, threads) * count * buffer_floats(p->points);
-    *out = arena_take(ws, (size_t)floats * sizeof(float));
-    return *out ? STATUS_OK : workspace_short("conv", (size_t)floats * sizeof(float), ws);
+    const size_t bytes = (size_t)threads_used(a, threads) * thread_bytes(&p->s, backward);
+    *out = arena_take(ws, bytes);
+    return *out ? STATUS_OK : workspace_short("conv", bytes, ws);
 }
 
 status conv_forward_cpu(device *dev, const conv_args *a, const float *k, const float *D,
                         const float *g, const float *gate, float *y, arena *ws)
 {
     const fft_plan *p = NULL;
-    TRY(fft_plan_get(dev, conv_points(a->s.L) / 2, &p));
+    TRY(fft_plan_get(dev, a->s.L, &p));
     const size_t mark = arena_mark(ws);
-    float *buffers = NULL;
-    TRY(buffers_take(ws, a, dev->threads, BUFFERS_FORWARD, p, &buffers));
-    const int64_t each = BUFFERS_FORWARD * buffer_floats(p->points);
-#pragma omp parallel for num_threads(threads_used(a, dev->threads)) schedule(dynamic, 1)
-    for (int64_t c = 0; c < a->dc; c++)
-        channel_forward(a, p, c, k, D[c], g, gate, y, buffers + omp_get_thread_num() * each);
+    char *buffers = NULL;
+    TRY(buffers_take(ws, a, dev->threads, false, p, &buffers));
+#pragma omp parallel num_threads(threads_used(a, dev->threads))
+    {
+        const spectra w = spectra_of(&p->s, false, buffers);
+#pragma omp for schedule(dynamic, 1)
+        for (int64_t c = 0; c < a->dc; c++)
+            channel_forward(a, p, c, k, D[c], g, gate, y, &w);
+    }
     arena_release(ws, mark);
     return STATUS_OK;
 }
@@ -252,15 +217,18 @@ status conv_backward_cpu(device *dev, const conv_args *a, const float *k, const 
                          float *dgate, float *dk, float *dD, arena *ws)
 {
     const fft_plan *p = NULL;
-    TRY(fft_plan_get(dev, conv_points(a->s.L) / 2, &p));
+    TRY(fft_plan_get(dev, a->s.L, &p));
     const size_t mark = arena_mark(ws);
-    float *buffers = NULL;
-    TRY(buffers_take(ws, a, dev->threads, BUFFERS_BACKWARD, p, &buffers));
-    const int64_t each = BUFFERS_BACKWARD * buffer_floats(p->points);
+    char *buffers = NULL;
+    TRY(buffers_take(ws, a, dev->threads, true, p, &buffers));
     const backward_tensors t = {k, D, g, gate, dy, dg, dgate, dk, dD};
-#pragma omp parallel for num_threads(threads_used(a, dev->threads)) schedule(dynamic, 1)
-    for (int64_t c = 0; c < a->dc; c++)
-        channel_backward(a, p, c, &t, buffers + omp_get_thread_num() * each);
+#pragma omp parallel num_threads(threads_used(a, dev->threads))
+    {
+        const spectra w = spectra_of(&p->s, true, buffers);
+#pragma omp for schedule(dynamic, 1)
+        for (int64_t c = 0; c < a->dc; c++)
+            channel_backward(a, p, c, &t, &w);
+    }
     arena_release(ws, mark);
     return STATUS_OK;
 }

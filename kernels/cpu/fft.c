@@ -1,10 +1,11 @@
-/* FFTW's single-precision complex transforms. Plans are made under a lock (the planner is not
- * thread-safe), kept in the device's state by size, and executed with FFTW's new-array calls. */
+/* FFTW's single-precision complex transforms: the shapes for which they are fast, plans, and rows.
+ * Plans are made under a lock (the planner is not thread-safe), kept in the device's state by size,
+ * and executed with FFTW's new-array calls. */
 #include "kernels/cpu/fft.h"
 
+#include "kernels/cpu/fft_columns.h"
 #include "kernels/ops.h"
 
-#include <complex.h>
 #include <fftw3.h>
 #include <math.h>
 #include <pthread.h>
@@ -13,87 +14,155 @@
 /* One planner a process: FFTW's own tables are shared by all plans. */
 static pthread_mutex_t planner = PTHREAD_MUTEX_INITIALIZER;
 
-static bool smooth(int64_t n)
+/* Lengths below which no longer transform takes less time under FFTW_ESTIMATE (3.3.10, AVX,
+ * Sapphire Rapids): 50 to 67 GF/s from 48 on, where their neighbours reach 25 to 40. */
+static const int16_t FAST[] = {4,   8,   12,  16,  48,  64,  80,   96,   128,  144,  160, 192,
+                               256, 320, 384, 400, 512, 640, 1024, 1280, 2048, 2560, 4096};
+#define FASTS (int)(sizeof FAST / sizeof FAST[0])
+#define FIRST_FACTOR 4 /* 48: shorter columns and rows cost more than they save */
+#define LAST_COLUMN 20 /* 2048: sixteen longer columns leave the cache */
+
+/* Rows may be longer than the table, by powers of two. */
+static int64_t row_length(int i)
 {
-    for (int64_t p = 2; p <= 7; p += p == 2 ? 1 : 2)
-        while (n % p == 0)
-            n /= p;
-    return n == 1;
+    return i < FASTS ? FAST[i] : (int64_t)FAST[FASTS - 1] << (i - FASTS + 1);
 }
 
-/* M = N/2 is a multiple of 16 beyond 128 points: FFTW's vectors want four complex numbers and a
- * power of two in every step. 1125 points take twice the time of 1120, 32805 that of 32928. */
+fft_shape fft_shape_of(int64_t L)
+{
+    for (int i = 0; i < FASTS; i++)
+        if (FAST[i] >= L)
+            return (fft_shape){FAST[i], 1, FAST[i], FAST[i]};
+    fft_shape best = {.points = INT64_MAX};
+    for (int r = FIRST_FACTOR; r <= LAST_COLUMN; r++)
+        for (int c = r; c < FASTS + 16; c++) {
+            const int64_t M = FAST[r] * row_length(c);
+            /* of equal ones the last, the most square; 16: rows of a power of two must not all
+             * fall into the same sets of the cache */
+            if (M >= L && M <= best.points)
+                best = (fft_shape){M, FAST[r], row_length(c), row_length(c) + 16};
+        }
+    return best;
+}
+
 int64_t conv_points(int64_t L)
 {
-    const int64_t unit = L > 128 ? 16 : 4;
-    int64_t m = (L + unit - 1) / unit;
-    while (!smooth(m))
-        m++;
-    return 2 * m * unit;
+    return 2 * fft_shape_of(L).points;
+}
+
+static int64_t whole_lines(int64_t floats)
+{
+    return (int64_t)arena_round((size_t)floats * sizeof(float)) / (int64_t)sizeof(float);
+}
+
+int64_t fft_spectrum_floats(const fft_shape *s)
+{
+    return whole_lines(s->rows * s->stride * 2);
+}
+
+int64_t fft_row_floats(const fft_shape *s)
+{
+    return whole_lines(s->length * 2);
+}
+
+int64_t fft_scratch_floats(const fft_shape *s)
+{
+    return s->rows > 1 ? 2 * COLUMN_BLOCK * column_stride(s) * 2 : 0;
 }
 
 static void plan_free(fft_plan *p)
 {
     if (!p)
         return;
-    if (p->forward)
-        fftwf_destroy_plan(p->forward);
-    if (p->inverse)
-        fftwf_destroy_plan(p->inverse);
-    free((void *)p->weight);
+    for (int way = 0; way < 2; way++) {
+        if (p->row[way])
+            fftwf_destroy_plan(p->row[way]);
+        if (p->column[way])
+            fftwf_destroy_plan(p->column[way]);
+    }
+    free(p->weight);
+    free(p->coarse);
+    free(p->fine);
     free(p);
 }
 
-/* w^n in double: a recurrence would lose digits. */
-static float *weights_make(int64_t points)
+static float *aligned_floats(int64_t n)
 {
-    float *w = aligned_alloc(ARENA_ALIGN, arena_round((size_t)points * 2 * sizeof *w));
-    if (!w)
-        return NULL;
-    for (int64_t n = 0; n < points; n++) {
-        double angle = M_PI * (double)n / (2.0 * (double)points);
-        w[2 * n] = (float)cos(angle);
-        w[2 * n + 1] = (float)-sin(angle);
-    }
-    return w;
+    return aligned_alloc(ARENA_ALIGN, (size_t)whole_lines(n) * sizeof(float));
 }
 
-static fft_plan *plan_make(int64_t points)
+/* exp(-2 pi i a / (4M)), a reduced in integers: sine and cosine of a large angle lose digits. */
+static void root_of(int64_t a, int64_t M, float *z)
 {
-    fft_plan *p = calloc(1, sizeof *p);
-    const size_t bytes = arena_round((size_t)points * 2 * sizeof(float));
-    float *in = aligned_alloc(ARENA_ALIGN, bytes), *out = aligned_alloc(ARENA_ALIGN, bytes);
-    if (p && in && out) {
-        /* ESTIMATE: MEASURE takes minutes at two million points and lets timing choose the
-         * arithmetic, so that a resumed run would differ. What was planned before must not matter
-         * either. */
-        fftwf_forget_wisdom();
-        p->points = points;
-        p->weight = weights_make(points);
-        p->forward = fftwf_plan_dft_1d((int)points, (fftwf_complex *)in, (fftwf_complex *)out,
-                                       FFTW_FORWARD, FFTW_ESTIMATE);
-        p->inverse = fftwf_plan_dft_1d((int)points, (fftwf_complex *)in, (fftwf_complex *)out,
-                                       FFTW_BACKWARD, FFTW_ESTIMATE);
+    const double angle = 2 * M_PI * (double)(a % (4 * M)) / (double)(4 * M);
+    z[0] = (float)cos(angle);
+    z[1] = (float)-sin(angle);
+}
+
+static void tables_fill(fft_plan *p)
+{
+    const int64_t M = p->s.points, R = p->s.rows, C = p->s.length;
+    for (int64_t n = 0; n < (R > 1 ? R : C); n++)
+        root_of(R > 1 ? n * C : n, M, p->weight + 2 * n);
+    for (int64_t k = 0; R > 1 && k < R; k++) {
+        for (int64_t j = 0; j < COLUMN_BLOCK; j++)
+            root_of(j * (4 * k + 1), M, p->fine + 2 * (k * COLUMN_BLOCK + j));
+        for (int64_t c = 0; c < C / COLUMN_BLOCK; c++)
+            root_of(c * COLUMN_BLOCK * (4 * k + 1), M, p->coarse + 2 * (c * R + k));
     }
-    free(in);
-    free(out);
-    if (p && p->weight && p->forward && p->inverse)
+}
+
+/* ESTIMATE: MEASURE takes minutes at two million points and lets timing choose the arithmetic, so
+ * that a resumed run would differ. What was planned before must not matter either. */
+static void *transform_make(int64_t n, int sign, float *from, float *to)
+{
+    fftwf_forget_wisdom();
+    return fftwf_plan_dft_1d((int)n, (fftwf_complex *)from, (fftwf_complex *)to, sign,
+                             FFTW_ESTIMATE);
+}
+
+static fft_plan *plan_make(fft_shape s)
+{
+    const bool two = s.rows > 1;
+    fft_plan *p = calloc(1, sizeof *p);
+    const int64_t longest = s.rows > s.length ? s.rows : s.length;
+    float *from = aligned_floats(2 * longest), *to = aligned_floats(2 * longest);
+    bool made = p && from && to;
+    if (made) {
+        p->s = s;
+        p->weight = aligned_floats(2 * (two ? s.rows : s.length));
+        p->coarse = two ? aligned_floats(2 * s.points / COLUMN_BLOCK) : NULL;
+        p->fine = two ? aligned_floats(2 * s.rows * COLUMN_BLOCK) : NULL;
+        made = p->weight && (!two || (p->coarse && p->fine));
+    }
+    for (int way = 0; made && way < 2; way++) {
+        const int sign = way ? FFTW_BACKWARD : FFTW_FORWARD;
+        p->row[way] = transform_make(s.length, sign, from, to);
+        p->column[way] = two ? transform_make(s.rows, sign, from, to) : NULL;
+        made = p->row[way] && (!two || p->column[way]);
+    }
+    free(from);
+    free(to);
+    if (made) {
+        tables_fill(p);
         return p;
+    }
     plan_free(p);
     return NULL;
 }
 
-status fft_plan_get(device *dev, int64_t points, const fft_plan **out)
+status fft_plan_get(device *dev, int64_t L, const fft_plan **out)
 {
     *out = NULL;
-    if (points < 1 || points > INT32_MAX)
-        return fail(STATUS_USAGE, "conv: %lld points; use a shorter sequence", (long long)points);
+    if (L < 1 || L > INT32_MAX)
+        return fail(STATUS_USAGE, "conv: a sequence of %lld; use 1 to %d", (long long)L, INT32_MAX);
+    const fft_shape s = fft_shape_of(L);
     pthread_mutex_lock(&planner);
     fft_plan *p = dev->state;
-    while (p && p->points != points)
+    while (p && p->s.points != s.points)
         p = p->next;
     if (!p) {
-        p = plan_make(points);
+        p = plan_make(s);
         if (p) {
             p->next = dev->state;
             dev->state = p;
@@ -103,20 +172,25 @@ status fft_plan_get(device *dev, int64_t points, const fft_plan **out)
     if (!p)
         return fail(STATUS_MEMORY,
                     "conv: no memory for a transform of %lld points; use a shorter sequence",
-                    (long long)points);
+                    (long long)s.points);
     *out = p;
     return STATUS_OK;
 }
 
 /* The casts: FFTW's new-array calls take pointers to what they only read as well. */
-void fft_forward(const fft_plan *p, const float *z, float *Z)
+void fft_run(void *transform, const float *from, float *to)
 {
-    fftwf_execute_dft(p->forward, (fftwf_complex *)z, (fftwf_complex *)Z);
+    fftwf_execute_dft(transform, (fftwf_complex *)from, (fftwf_complex *)to);
 }
 
-void fft_inverse(const fft_plan *p, const float *Z, float *z)
+void fft_forward(const fft_plan *p, const float *from, float *to)
 {
-    fftwf_execute_dft(p->inverse, (fftwf_complex *)Z, (fftwf_complex *)z);
+    fft_run(p->row[0], from, to);
+}
+
+void fft_inverse(const fft_plan *p, const float *from, float *to)
+{
+    fft_run(p->row[1], from, to);
 }
 
 void fft_plans_free(void **state)
