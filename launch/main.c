@@ -144,8 +144,21 @@ static void keep_standard_files(void)
             _exit(STATUS_RESOURCE);
 }
 
+/* OpenMP's threads wait for each other by spinning, a millisecond and more; on cores that other jobs
+ * use as well, that made small steps ten times slower. Its library reads its settings when it is
+ * loaded, before main: so once more, with the setting. Where that cannot be done, it is only
+ * slower. */
+static void wait_politely(char **argv)
+{
+    if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY"))
+        return;
+    if (setenv("GOMP_SPINCOUNT", "1000", 1) == 0)
+        execv("/proc/self/exe", argv);
+}
+
 int main(int argc, char **argv)
 {
+    wait_politely(argv);
     keep_standard_files();
     signal(SIGPIPE,
            SIG_IGN); /* a closed pipe is an error of one write, not the end of a training */
