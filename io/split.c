@@ -124,8 +124,8 @@ static void quotas_make(dealing *d)
             double best_left = 0;
             for (int k = 0; k < 3; k++) {
                 double left = want[k] - (double)d->quota[s][k];
-                bool better = best < 0 || (given < size ? left > best_left + 1e-9
-                                                        : left < best_left - 1e-9);
+                bool better =
+                    best < 0 || (given < size ? left > best_left + 1e-9 : left < best_left - 1e-9);
                 if (better && (given < size || d->quota[s][k] > 0)) {
                     best = k;
                     best_left = left;

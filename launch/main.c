@@ -19,21 +19,6 @@
  * for all. */
 #define GRACE_S 3.0
 
-/* A command whose file is not part of this build is not listed. */
-#pragma weak command_import
-#pragma weak command_data
-#pragma weak command_plan
-#pragma weak command_pretrain
-#pragma weak command_finetune
-#pragma weak command_evaluate
-#pragma weak command_trace
-#pragma weak command_status
-#pragma weak command_report
-#pragma weak command_checkpoint
-#pragma weak command_bench
-#pragma weak command_config
-#pragma weak command_doctor
-
 typedef struct {
     const char *name;
     status (*run)(const cli *c);
@@ -49,7 +34,6 @@ static const command commands[] = {
     {"finetune", command_finetune, "train an ancestry classifier from a model, or from scratch"},
     {"evaluate", command_evaluate, "measure a classifier beside simple methods on held-out people"},
     {"trace", command_trace, "write everything that one batch makes of a model, for comparison"},
-    {"status", command_status, "say how a run is doing"},
     {"report", command_report, "make tables, plots and a page from runs"},
     {"checkpoint", command_checkpoint, "list, show, verify, prune or export checkpoints"},
     {"bench", command_bench, "time a model against what this machine can do"},
@@ -62,8 +46,7 @@ static void print_commands(void)
     printf("crocuta COMMAND [options] FILES [key=value ...]\n\nTrains Hyena models of "
            "genomes.\n\nCommands:\n");
     for (size_t i = 0; i < N_COMMANDS; i++)
-        if (commands[i].run)
-            printf("  %-12s %s\n", commands[i].name, commands[i].help);
+        printf("  %-12s %s\n", commands[i].name, commands[i].help);
     printf("\n`crocuta COMMAND --help` explains a command and shows an example; `crocuta "
            "--version` says what this "
            "build is.\nOn several ranks: mpirun -q -n 3 crocuta ..., or srun --mpi=pmix -n 3 "
@@ -74,8 +57,6 @@ static status find_command(const char *name, const command **out)
 {
     nearest near = {.name = name};
     for (size_t i = 0; i < N_COMMANDS; i++) {
-        if (!commands[i].run)
-            continue;
         if (strcmp(commands[i].name, name) == 0) {
             *out = &commands[i];
             return STATUS_OK;
@@ -144,9 +125,9 @@ static void keep_standard_files(void)
             _exit(STATUS_RESOURCE);
 }
 
-/* OpenMP's threads wait for each other by spinning, a millisecond and more; on cores that other jobs
- * use as well, that made small steps ten times slower. Its library reads its settings when it is
- * loaded, before main: so once more, with the setting. Where that cannot be done, it is only
+/* OpenMP's threads wait for each other by spinning, a millisecond and more; on cores that other
+ * jobs use as well, that made small steps ten times slower. Its library reads its settings when it
+ * is loaded, before main: so once more, with the setting. Where that cannot be done, it is only
  * slower. */
 static void wait_politely(char **argv)
 {

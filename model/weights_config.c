@@ -13,9 +13,10 @@
 #include <string.h>
 
 #define LAYERS_MOST 1024
-#define TENSORS_MOST (LAYERS_MOST * 40) /* buffers and all; more would make looking names up slow  \
-                                         */
-#define JSON_LARGEST (1 << 20)          /* bytes of a config.json */
+#define TENSORS_MOST                                                                               \
+    (LAYERS_MOST * 40)         /* buffers and all; more would make looking names up slow           \
+                                */
+#define JSON_LARGEST (1 << 20) /* bytes of a config.json */
 
 typedef struct {
     const safetensors *s;

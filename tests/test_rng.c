@@ -1,5 +1,6 @@
 /* ranks: 1
- * Counter-based numbers: the published Philox4x32-10 vectors, independence of purposes, uniform bounds. */
+ * Counter-based numbers: the published Philox4x32-10 vectors, independence of purposes, uniform
+ * bounds. */
 #include "runtime/core/rng.h"
 
 #include <math.h>
@@ -12,7 +13,8 @@
 static void known_vector(void **state)
 {
     (void)state;
-    /* Random123's kat_vectors, philox4x32 10 rounds, counter and key zero; purpose 0 leaves the key as it is. */
+    /* Random123's kat_vectors, philox4x32 10 rounds, counter and key zero; purpose 0 leaves the key
+     * as it is. */
     uint32_t out[4];
     rng_words(0, (rng_purpose)0, 0, 0, 0, out);
     assert_int_equal(out[0], 0x6627e8d5);
@@ -24,7 +26,8 @@ static void known_vector(void **state)
 static void streams_differ(void **state)
 {
     (void)state;
-    rng a = rng_at(1, RNG_WINDOW, 5, 7), b = rng_at(1, RNG_VALID, 5, 7), c = rng_at(1, RNG_WINDOW, 5, 8);
+    rng a = rng_at(1, RNG_WINDOW, 5, 7), b = rng_at(1, RNG_VALID, 5, 7),
+        c = rng_at(1, RNG_WINDOW, 5, 8);
     uint32_t x = rng_u32(&a);
     assert_int_not_equal(x, rng_u32(&b));
     assert_int_not_equal(x, rng_u32(&c));
