@@ -139,8 +139,9 @@ op_cost filter_cost(const filter_args *a);
 
 /* ---- conv: causal long convolution with skip, the heart of the Hyena operator (Poli et al. 2023,
  * eq. 7) -- y[c,b,t] = ( sum_{s<=t} k[c,t-s] g[c,b,s]  +  D[c] g[c,b,t] ) * gate[c,b,t] k (dc, L)
- * stride k_stride   D (dc)   g, y (dc, B, Lp)   gate (dc, B, Lp) or NULL: no gate Transforms of N
- * >= 2L - 1 points, rounded up to an even 2,3,5,7-smooth number. */
+ * stride k_stride   D (dc)   g, y (dc, B, Lp)   gate (dc, B, Lp) or NULL: no gate
+ *
+ * Transforms of N >= 2L - 1 points, even, 2,3,5,7-smooth, of a kind that is fast. */
 typedef struct {
     batch_shape s;
     int64_t dc, k_stride;
@@ -250,7 +251,8 @@ status adamw_update(device *dev, const adamw_args *a, int64_t n, float *p, const
 /* rows_reduce: sums the gradients of equal slots in a fixed order.
  *   slot (n) int32, negative ones are left out;  grad (n, k)
  *   -> unique (at most n) ascending, sum (unique, k); returns the number of unique slots in *count.
- */
+ * Sums are fp64, in the order of the positions, rounded once. Workspace: 16 bytes a position where
+ * n is a multiple of 8. */
 status rows_reduce(device *dev, int64_t n, int64_t k, const int32_t *slot, const float *grad,
                    int32_t *unique, float *sum, int64_t *count, arena *ws);
 

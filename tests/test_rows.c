@@ -19,16 +19,24 @@ typedef struct {
     int64_t count;
 } reduced;
 
+static reduced reduce_on(device *dev, buffers *all, int64_t n, int64_t k, const int32_t *slot,
+                         const float *grad)
+{
+    bench b = {0};
+    bench_workspace(&b, 16 * n + 256);
+    reduced o = {buffer_take(all, (size_t)n * sizeof(int32_t)), buffer_floats(all, n * k), -1};
+    OK(rows_reduce(dev, n, k, slot, grad, o.unique, o.sum, &o.count, &b.ws));
+    assert_int_equal(b.ws.used, 0);
+    arena_close(&b.ws);
+    return o;
+}
+
 static reduced reduce(buffers *all, int threads, int64_t n, int64_t k, const int32_t *slot,
                       const float *grad)
 {
     bench b;
     bench_device(&b, threads);
-    bench_workspace(&b, 16 * n + 256);
-    reduced o = {buffer_take(all, (size_t)n * sizeof(int32_t)), buffer_floats(all, n * k), -1};
-    OK(rows_reduce(b.dev, n, k, slot, grad, o.unique, o.sum, &o.count, &b.ws));
-    assert_int_equal(b.ws.used, 0);
-    arena_close(&b.ws);
+    reduced o = reduce_on(b.dev, all, n, k, slot, grad);
     device_close(&b.dev);
     return o;
 }
@@ -218,7 +226,7 @@ static void random_access(int64_t k, double b1, double b2, bool zero)
         const rows_adam_args a = {b1, b2, 1e-8, step % 4 ? 1.0 : 0.3, step, lr};
         const int64_t n = touch(&r, step, TOUCHED, SLOTS, slot);
         tensor grad = tensor_random(&now, &r, n * k, 1e-3);
-        reduced o = reduce(&now, 2, n, k, slot, grad.f);
+        reduced o = reduce_on(b.dev, &now, n, k, slot, grad.f);
         OK(rows_adam(b.dev, &a, o.count, k, o.unique, o.sum, l.p, l.m, l.v, l.last));
         dense_apply(&d, &a, n, slot, grad.f);
         if (step % 37 == 0 || step == STEPS - 1)
