@@ -45,7 +45,8 @@ static status person_gather(import_state *s, int64_t p, int64_t *n_missing, int6
         }
         s->missing_run_of[p * s->n_chromosomes + c + 1] = *n_missing;
     }
-    memcpy(s->entries + base, own->list, (size_t)own->n * sizeof *own->list);
+    if (own->n > 0)
+        memcpy(s->entries + base, own->list, (size_t)own->n * sizeof *own->list);
     free(own->list);
     free(own->missing);
     memset(own, 0, sizeof *own);
