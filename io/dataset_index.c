@@ -311,7 +311,8 @@ static status parts_read(hid_t file, const char *path, const index_head *h, char
     index_layout l;
     index_layout_of(h, &l);
     for (int i = 0; i < TEXTS; i++)
-        memcpy(own + l.text[i], text[i], (size_t)(texts_of(h, i) * h->stride[i]));
+        if (texts_of(h, i) > 0) /* a set without labels has no text of them */
+            memcpy(own + l.text[i], text[i], (size_t)(texts_of(h, i) * h->stride[i]));
     chromosome_numbers *chromosomes = (chromosome_numbers *)(own + l.chromosome);
     int64_t *run_of = (int64_t *)(tables + l.missing_run_of);
     TRY(people_read(file, path, h, (person_numbers *)(own + l.person)));
