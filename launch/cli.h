@@ -69,6 +69,7 @@ status command_pretrain(const cli *c);
 status command_finetune(const cli *c);
 status command_evaluate(const cli *c);
 status command_trace(const cli *c);
+status command_status(const cli *c);
 status command_report(const cli *c);
 status command_checkpoint(const cli *c);
 status command_bench(const cli *c);

@@ -34,6 +34,7 @@ static const command commands[] = {
     {"finetune", command_finetune, "train an ancestry classifier from a model, or from scratch"},
     {"evaluate", command_evaluate, "measure a classifier beside simple methods on held-out people"},
     {"trace", command_trace, "write everything that one batch makes of a model, for comparison"},
+    {"status", command_status, "say how a run is doing"},
     {"report", command_report, "make tables, plots and a page from runs"},
     {"checkpoint", command_checkpoint, "list, show, verify, prune or export checkpoints"},
     {"bench", command_bench, "time a model against what this machine can do"},

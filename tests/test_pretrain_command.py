@@ -41,6 +41,9 @@ def run_directory(tmp, config):
     check("command", text.startswith("crocuta pretrain") and "early_stop" in text, text)
     plan = json.load(open(os.path.join(path, "plan.json")))
     check("plan", plan["bytes"]["total"] > 0 and plan["data_parallel"] == 2, plan)
+    s = status(path)
+    check("status", s["state"] == "done" and s["step"] == 12 and s["last_checkpoint"] == 12 and len(s["workers"]) == 2, s)
+    refused("status of no run", run("status", tmp), 3, "no run directory")
     # the saved configuration is enough to do it again, from anywhere
     again = os.path.join(tmp, "again")
     done("again", run("pretrain", os.path.join(path, "config.yaml"), "-o", again, "-q", ranks=3, cwd="/"))
@@ -80,20 +83,29 @@ def one_writer(tmp, config):
         time.sleep(0.02)
     for more in ([], ["--resume"], ["--force"]):
         refused(f"second job {more}", run(*args, *more, ranks=2), 2, "in use by process", "since")
+    check("status of a running job", status(path)["state"] == "running" and len(status(path)["workers"]) == 1, status(path))
     os.killpg(job.pid, signal.SIGKILL)
     for pid in subprocess.run(["pgrep", "-f", f"{path} -q"], capture_output=True, text=True).stdout.split():
         os.kill(int(pid), signal.SIGKILL)  # ranks live in sessions of their own
     job.wait()
     time.sleep(0.5)
+    check("status of a dead job", status(path)["state"] == "failed", status(path))
     with open(os.path.join(path, "metrics.jsonl"), "a") as f:
         f.write('{"step": 1, "spl')  # cut by the crash
     r = run(*args, "--resume", "--max-steps", 1 + max(losses_of_whole_lines(path)), ranks=2)
     done("after the crash", r)
+    check("status of a stopped job", status(path)["state"] == "stopped", status(path))
     check("it says whom it follows", len([l for l in lines(r, "warning") if "takes it over" in l]) == 1, r.stderr)
     steps = losses_of_whole_lines(path)
     check("no step is missing", sorted(steps) == list(range(1, max(steps) + 1)), len(steps))
     done("replaced", run("pretrain", config, "-o", path, "-q", "--force"))
     check("replaced", len(losses(path)) == 12 and committed(path)[0] <= "step-0000012.h5", committed(path))
+
+
+def status(path):
+    r = run("status", path, "--json")
+    done("status", r)
+    return json.loads(r.stdout)
 
 
 def losses_of_whole_lines(path):

@@ -5,6 +5,7 @@
 #include "runtime/train/signals.h"
 #include "runtime/train/trainer.h"
 
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -32,6 +33,33 @@ static status share_outlook(const train_roles *r, const trainer *t, outlook *o)
     if (r->workers)
         *o = (outlook){t->state.step, t->sched.steps, t->last};
     return comm_bcast(r->world, o, sizeof *o, r->dedicated ? 1 : 0);
+}
+
+/* workers.json: who trains where, for `crocuta status`. Collective over the world. */
+static status write_workers(const train_request *ask, const train_roles *r)
+{
+    char host[64] = "";
+    const int n = comm_size(r->world);
+    snprintf(host, sizeof host, "%s", comm_host(r->world));
+    char *hosts = calloc((size_t)n, sizeof host);
+    status st = hosts ? STATUS_OK : fail(STATUS_MEMORY, "%s: no memory; use more memory", ask->run);
+    st = comm_agree(r->world, st);
+    if (st == STATUS_OK)
+        st = comm_allgather(r->world, host, sizeof host, hosts);
+    if (st == STATUS_OK && comm_rank(r->world) == 0) {
+        json_t *list = json_array();
+        for (int i = r->dedicated; i < n; i++)
+            json_array_append_new(list,
+                                  json_pack("{s:i, s:i, s:s}", "worker", i - r->dedicated, "rank",
+                                            i, "host", hosts + (size_t)i * sizeof host));
+        char *text = json_dumps(list, JSON_COMPACT);
+        st = text ? run_directory_write(ask->run, "workers.json", text)
+                  : fail(STATUS_MEMORY, "%s: no memory; use more memory", ask->run);
+        free(text);
+        json_decref(list);
+    }
+    free(hosts);
+    return st;
 }
 
 /* World rank 0 makes the run directory its own, with everything in it that is known before a step.
@@ -90,6 +118,8 @@ static status run_with(const train_request *ask, const train_roles *r, run_direc
     TRY(comm_agree(r->world, r->workers ? trainer_open(t, ask, r) : STATUS_OK));
     TRY(share_outlook(r, t, &o));
     status st = comm_agree(r->world, enter(ask, r, dir, &o, &c));
+    if (st == STATUS_OK)
+        st = comm_agree(r->world, write_workers(ask, r));
     if (st == STATUS_OK && r->workers)
         st = write_plan(t);
     if (st == STATUS_OK)

@@ -139,7 +139,8 @@ static status make_folder(const char *path)
 static status clear_away(const char *run)
 {
     static const char *const names[] = {"metrics.jsonl", "events.jsonl", "plan.json",
-                                        "config.yaml",   "command.txt",  "versions.json"};
+                                        "config.yaml",   "command.txt",  "versions.json",
+                                        "workers.json"};
     char path[CONFIG_TEXT + 300];
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         path_of(path, sizeof path, run, names[i]);

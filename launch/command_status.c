@@ -1,0 +1,88 @@
+/* `crocuta status`: how a run is doing, from its folder alone. */
+#include "launch/cli.h"
+#include "runtime/train/run_status.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define FOLLOW_S 2
+
+static const char about[] =
+    "Says how a run is doing: its state, step, expected end, newest checkpoint and workers. Only\n"
+    "reads, also while another machine writes.\n"
+    "\nExample:\n  crocuta status runs/study --follow";
+
+static void print_json(const run_status *s)
+{
+    json_t *workers = json_loads(s->workers ? s->workers : "[]", 0, NULL);
+    json_t *o = json_pack(
+        "{s:s, s:s, s:I, s:I, s:o, s:o, s:o, s:s, s:s, s:o}", "schema", "crocuta/status/1", "state",
+        s->state, "step", (json_int_t)s->step, "steps", (json_int_t)s->steps, "eta_s",
+        isfinite(s->eta_s) ? json_real(s->eta_s) : json_null(), "last_checkpoint",
+        s->last_checkpoint >= 0 ? json_integer(s->last_checkpoint) : json_null(), "loss",
+        isfinite(s->loss) ? json_real(s->loss) : json_null(), "last_event", s->event,
+        "last_event_detail", s->detail, "workers", workers ? workers : json_array());
+    char *text = o ? json_dumps(o, JSON_INDENT(2)) : NULL;
+    if (text)
+        puts(text);
+    free(text);
+    json_decref(o);
+}
+
+static void print_text(const run_status *s)
+{
+    printf("%s  step %lld/%lld", s->state, (long long)s->step, (long long)s->steps);
+    if (isfinite(s->loss))
+        printf("  loss %.4f", s->loss);
+    if (isfinite(s->valid_loss))
+        printf("  validation %.4f", s->valid_loss);
+    if (isfinite(s->eta_s))
+        printf("  ETA %lld:%02lld", (long long)s->eta_s / 60, (long long)s->eta_s % 60);
+    if (s->last_checkpoint >= 0)
+        printf("  checkpoint at step %lld", (long long)s->last_checkpoint);
+    if (s->event[0])
+        printf("  last event: %s (%s)", s->event, s->detail);
+    printf("\n");
+}
+
+static status show(const char *run, bool json, bool *running)
+{
+    run_status s;
+    TRY(run_status_read(run, &s));
+    json ? print_json(&s) : print_text(&s);
+    fflush(stdout);
+    *running = strcmp(s.state, "running") == 0 || strcmp(s.state, "queued") == 0;
+    free(s.workers);
+    return STATUS_OK;
+}
+
+status command_status(const cli *c)
+{
+    cli_common common = {.seed = 1};
+    bool follow = false, done = false, running = true;
+    const option own[] = {
+        {"follow", 0, OPTION_FLAG, &follow, NULL, "a line every two seconds until the run ends"},
+        {NULL, 0, OPTION_FLAG, NULL, NULL, NULL},
+    };
+    const char **args;
+    int n;
+    TRY(cli_parse(c, "DIR [--follow]", about, own, &common, &args, &n, &done));
+    if (done)
+        return STATUS_OK;
+    if (n != 1)
+        return fail(STATUS_USAGE, "status: one run directory is needed; see crocuta status --help");
+    status st = STATUS_OK;
+    while (comm_rank(c->world) == 0 && running && st == STATUS_OK) {
+        st = show(args[0], common.json, &running);
+        if (!follow)
+            break;
+        const struct timespec nap = {FOLLOW_S, 0};
+        if (running)
+            nanosleep(&nap, NULL);
+    }
+    return comm_agree(c->world, st);
+}
