@@ -250,10 +250,10 @@ static status open_all(trainer *t)
     return STATUS_OK;
 }
 
+/* All workers at once: they share cores and memory in the steps as well. */
 static status measure(trainer *t)
 {
-    if (t->worker != 0)
-        return STATUS_OK;
+    TRY(comm_barrier(t->roles.workers));
     return device_measure(t->dev, t->ask->config->model.d_model, &t->flops_per_s, &t->bytes_per_s);
 }
 
