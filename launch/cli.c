@@ -56,7 +56,10 @@ static void print_help(const cli *c, const char *usage, const char *about, const
 {
     if (comm_rank(c->world) != 0)
         return;
-    printf("crocuta %s %s\n\n%s\n", c->argv[0], usage, about);
+    size_t length = strlen(about);
+    while (length > 0 && about[length - 1] == '\n')
+        length--;
+    printf("crocuta %s%s%s\n\n%.*s\n", c->argv[0], usage[0] ? " " : "", usage, (int)length, about);
     print_options("Options", own);
     print_options("Common options", common);
 }

@@ -12,7 +12,7 @@ static const char USAGE[] =
 static const char ABOUT[] =
     "Times random tokens through a model and divides by the floor: products at the rate, and bytes "
     "at the\n"
-    "bandwidth, that this machine reached in the same run (docs/performance.md).\n"
+    "bandwidth, that this machine reached in the same run (docs/performance.md).\n\nExamples:\n"
     "  crocuta bench tiny-1k --batch 8 --seq-len 1024\n"
     "  crocuta bench small-32k --batch 1 --seq-len 32768 --mode forward --json\n";
 

@@ -22,7 +22,8 @@
     "prune DIR    keep the newest (--keep), the latest and the best\n"                             \
     "export MODEL -o OUT.safetensors   weights under their published names, config.json "          \
     "beside\n\n"                                                                                   \
-    "  crocuta checkpoint export run -o export/model.safetensors\n"
+    "Examples:\n  crocuta checkpoint ls runs/study\n  crocuta checkpoint export runs/study -o "    \
+    "model.safetensors\n"
 
 #define SCHEMA "crocuta/checkpoint/1"
 

@@ -256,11 +256,12 @@ status command_data(const cli *c)
     bool done;
     data_action action = DATA_INFO;
     dataset *d = NULL;
-    TRY(cli_parse(c, "info|verify|export DATA.h5 [-o X.vcf.gz]",
+    TRY(cli_parse(c, "info|verify DATA.h5, crocuta data export DATA.h5 -o X.vcf.gz",
                   "info    what is in a data set (--json: one document)\n"
                   "verify  checksums of everything, splits, close relatives across splits\n"
                   "export  the genotypes back as VCF (bgzip where the name ends in .gz)\n\n"
-                  "Example: crocuta data export people.h5 -o people.vcf.gz\n",
+                  "Examples:\n  crocuta data info people.h5\n"
+                  "  crocuta data export people.h5 -o people.vcf.gz",
                   NULL, &common, &args, &n_args, &done));
     if (done)
         return STATUS_OK;

@@ -17,7 +17,9 @@ static const char about[] =
     "intervals by\n"
     "bootstrap over people and over blocks of sites, and paired differences. MODEL `none`: the "
     "simple\n"
-    "methods alone. Choose on --split valid; look at the test people once a reported number.\n\n"
+    "methods alone. Choose on --split valid; look at the test people once a reported "
+    "number.\n\nExamples:\n"
+    "  crocuta evaluate none people.h5 -o baselines\n"
     "  crocuta evaluate runs/classifier people.h5 -o runs/classifier/evaluate --context 128,512\n";
 
 static status parse_contexts(const char *list, evaluate_options *o)
@@ -72,7 +74,8 @@ static status parse(const cli *c, evaluate_options *o, cli_common *common, bool 
          "majority, density, nb, nb-absent, logistic, lookup (all)"},
         {"bootstrap", 0, OPTION_INTEGER, &o->rounds, "N", "rounds of the bootstrap (1000)"},
         {0}};
-    TRY(cli_parse(c, "MODEL|none DATA.h5 -o DIR", about, own, common, &args, &n, done));
+    TRY(cli_parse(c, "MODEL|none DATA.h5 -o DIR [--split SPLIT] [--context N,N]", about, own,
+                  common, &args, &n, done));
     if (*done)
         return STATUS_OK;
     if (n != 2)

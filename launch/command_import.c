@@ -15,9 +15,10 @@ static const char usage[] = "[-m MAP] -o DATA.h5 FILE...";
 static const char about[] =
     "Reads VCF or BCF files (recognised by content; plain, gzip or bgzip; no index needed) and a\n"
     "table of people, and writes one data set for training. DATA.import.json says what was kept\n"
-    "and what was left out.\n\n"
+    "and what was left out. With several ranks every rank reads the files; the result is the\n"
+    "same for any number of them.\n\nExamples:\n"
     "  crocuta import -m samples.tsv -o data.h5 chr21.vcf.gz chr22.vcf.gz\n"
-    "  mpirun -n 4 crocuta import -m samples.tsv -o data.h5 --split 0.8,0.1,0.1 all.bcf";
+    "  mpirun -q -n 4 crocuta import -m samples.tsv -o data.h5 --split 0.8,0.1,0.1 all.bcf";
 
 typedef struct {
     const char *map, *label, *split, *assembly, *reference, *regions, *regions_file, *samples,
@@ -139,7 +140,7 @@ status command_import(const cli *c)
     import_cli own = {.label = "superpopulation", .split = "0.7,0.1,0.2", .assembly = "auto"};
     const option table[] = {
         {"sample-map", 'm', OPTION_TEXT, &own.map, "MAP",
-         "sample<TAB>label, or a header with sample, population, superpopulation, sex, ..."},
+         "sample<TAB>label, or a header: sample population superpopulation sex [family split]"},
         {"label", 0, OPTION_TEXT, &own.label, "COLUMN", "superpopulation (default) or population"},
         {"split", 0, OPTION_TEXT, &own.split, "A,B,C",
          "fractions of train, valid, test (default: 0.7,0.1,0.2)"},

@@ -13,7 +13,7 @@
 static const char about[] = "Says what a configuration needs: memory of a worker, work and traffic "
                             "of a step, and whether it fits (exit code 4\n"
                             "where it does not).\n\nExample:\n  crocuta plan "
-                            "experiments/fpe-alpha.yaml --workers 4 train.micro_batch=8";
+                            "my.yaml --workers 4 --device-memory 24GiB train.micro_batch=8";
 
 typedef struct {
     int64_t workers;
@@ -187,7 +187,8 @@ status command_plan(const cli *c)
     const char **args;
     int n;
     bool done;
-    TRY(cli_parse(c, "CONFIG [key=value ...]", about, own, &common, &args, &n, &done));
+    TRY(cli_parse(c, "CONFIG [--workers N] [--device-memory BYTES] [--measure] [key=value ...]",
+                  about, own, &common, &args, &n, &done));
     if (done)
         return STATUS_OK;
     if (n < 1 || cli_is_override(args[0]))

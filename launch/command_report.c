@@ -18,7 +18,8 @@ static const char about[] =
     "and\n"
     "evaluations: loss beside the counting look-up, accuracy against context beside simple methods "
     "with\n"
-    "95 % intervals, confusion, calibration. Needs Python: ./launch/setup --python makes it.\n\n"
+    "95 % intervals, confusion, calibration. Needs Python: ./launch/setup --python makes "
+    "it.\n\nExample:\n"
     "  crocuta report runs/pretrain runs/classifier runs/classifier/evaluate -o report.html\n";
 
 /* The folder that holds experiments/report.py: the source tree above the program
@@ -162,7 +163,8 @@ status command_report(const cli *c)
         {"simulated", 0, OPTION_FLAG, &simulated, NULL,
          "the data are simulated: say so in every picture"},
         {0}};
-    TRY(cli_parse(c, "DIR... -o OUT", about, own, &common, &folders, &n, &done));
+    TRY(cli_parse(c, "DIR... [--format html|csv|tensorboard] -o OUT", about, own, &common, &folders,
+                  &n, &done));
     if (done)
         return STATUS_OK;
     if (n < 1 || n > FOLDERS)

@@ -11,7 +11,7 @@
     "the model without dropout; hidden states, logits, loss and every gradient are written, and "  \
     "of N AdamW steps on\n"                                                                        \
     "this batch the losses and gradient norms: for comparison with another implementation, "       \
-    "device or version.\n\n"                                                                       \
+    "device or version.\n\nExample:\n"                                                             \
     "  crocuta trace weights.safetensors batch.h5 -o out.h5 --optimizer-steps 10\n"
 
 static status trace(const cli *c, const cli_common *common, const char **args, int n, int64_t steps)

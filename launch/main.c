@@ -51,7 +51,11 @@ static void print_commands(void)
     printf("\n`crocuta COMMAND --help` explains a command and shows an example; `crocuta "
            "--version` says what this "
            "build is.\nOn several ranks: mpirun -q -n 3 crocuta ..., or srun --mpi=pmix -n 3 "
-           "crocuta ...\n");
+           "crocuta ...\n"
+           "Exit status: 0 done, 1 internal, 2 command line or configuration, 3 input data, 4 "
+           "memory or "
+           "disk, 5 a rank or\ncollective, 75 stopped on request with a checkpoint (run it again "
+           "with --resume).\n");
 }
 
 static status find_command(const char *name, const command **out)
