@@ -14,6 +14,11 @@ WRITTEN_LATER = {"docs/results.md"}  # made from measurements; a link to it may 
 NOT_KEYS = {"md", "h5", "json", "jsonl", "yaml", "txt", "tsv", "gz", "py", "c", "h", "cu", "sh", "vcf", "bcf", "html", "svg", "safetensors", "tmp"}
 
 
+def read(name):
+    with open(os.path.join(SOURCE, name), encoding="utf-8") as f:
+        return f.read()
+
+
 def run(*arguments):
     return subprocess.run([CROCUTA, *arguments], capture_output=True, text=True, check=True).stdout
 
@@ -29,16 +34,26 @@ def keys_and_sections(configuration):
     return keys, {key.split(".")[0] for key in keys if "." in key}
 
 
+def anchors(text):
+    """What a heading is called in a link: lower case, no punctuation, blanks as hyphens."""
+    headings = re.findall(r"^#+ +(.*)$", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), re.M)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
+
+
 def links(page, text):
     """A line for each link that leads nowhere, and each page named in words that is not there."""
     folder = os.path.dirname(page)
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
-        path = target.split("#")[0]
-        if not path or "://" in target:
+        if "://" in target:
             continue
-        there = os.path.normpath(os.path.join(folder, path))
-        if there not in WRITTEN_LATER and not os.path.exists(os.path.join(SOURCE, there)):
+        path, _, anchor = target.partition("#")
+        there = os.path.normpath(os.path.join(folder, path)) if path else page
+        if there in WRITTEN_LATER:
+            continue
+        if path and not os.path.exists(os.path.join(SOURCE, there)):
             yield f"{page}: the link {target} leads nowhere"
+        elif anchor and anchor not in anchors(text if there == page else read(there)):
+            yield f"{page}: the link {target} names no heading"
     for named in set(re.findall(r"\bdocs/[a-z_]+\.(?:md|svg)\b", text)):
         if named not in WRITTEN_LATER and not os.path.exists(os.path.join(SOURCE, named)):
             yield f"{page}: {named} is not there"
@@ -80,10 +95,6 @@ def faults(page, text, commands, keys, sections):
 
 
 def main():
-    def read(name):
-        with open(os.path.join(SOURCE, name), encoding="utf-8") as f:
-            return f.read()
-
     commands = commands_and_options()
     keys, sections = keys_and_sections(read("docs/configuration.md"))
     assert {"import", "pretrain", "evaluate"} <= set(commands), commands
@@ -92,6 +103,8 @@ def main():
 
     planted = {
         "a [page](nowhere.md)": "leads nowhere",
+        "a [part](formats.md#nowhere)": "names no heading",
+        "# One\na [part](#two)": "names no heading",
         "see docs/nowhere.md": "is not there",
         "    ./crocuta protrain x.yaml -o run": "is no command",
         "say `crocuta frobnicate x`": "is no command",
@@ -103,7 +116,7 @@ def main():
     for text, what in planted.items():
         found = list(faults("docs/planted.md", text, commands, keys, sections))
         assert len(found) == 1 and what in found[0], (text, found)
-    for text in ("a [page](formats.md#the-seal)", "    ./crocuta import -m a.tsv -o b.h5 c.vcf --min-maf 0.01",
+    for text in ("a [page](formats.md#the-seal)", "# One (`a -o b.h5`)\n[part](#one-a--o-bh5)", "    ./crocuta import -m a.tsv -o b.h5 c.vcf --min-maf 0.01",
                  "`train.steps=20` and `data.import.json` and `data.h5`", "crocuta: error: docs of `crocuta --help`"):
         assert not list(faults("docs/sound.md", text, commands, keys, sections)), text
 
