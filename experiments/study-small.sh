@@ -19,6 +19,7 @@ cp "$root/experiments/study-small.yaml" "$out/study.yaml"
 for alpha in $alphas; do
     pre=$out/alpha$alpha-pretrain
     [ -e "$pre/done" ] || { run pretrain "$out/study.yaml" -o "$pre" --force "data.path=$data" "position.alpha=$alpha" "$@"; touch "$pre/done"; }
+    [ -e "$pre/evaluate" ] || "$root/crocuta" evaluate "$pre" "$data" -o "$pre/evaluate" --context 512 --baselines lookup
     for n in $contexts; do
         for from in "$pre" none; do
             name=$out/alpha$alpha-n$n-$([ "$from" = none ] && echo scratch || echo finetuned)
