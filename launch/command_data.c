@@ -4,6 +4,7 @@
 #include "io/dataset_export.h"
 #include "io/dataset_verify.h"
 #include "launch/cli.h"
+#include "runtime/core/config.h"
 #include "runtime/core/log.h"
 
 #include <stdio.h>
@@ -73,6 +74,22 @@ static carried_counts carried_by(const dataset *d, int64_t person)
     return n;
 }
 
+/* The longest window that a person has: entries in a row on one chromosome that no gap cuts. */
+static int64_t longest_window(const dataset *d, int64_t person)
+{
+    int64_t longest = 0;
+    for (int64_t c = 0; c < d->n_chromosomes; c++) {
+        const int64_t *run = &d->run[person * d->n_chromosomes + c];
+        int64_t first = run[0];
+        for (int64_t e = run[0]; e < run[1]; e++) {
+            if (d->block[d->entries[e].site] != d->block[d->entries[first].site])
+                first = e;
+            longest = e - first + 1 > longest ? e - first + 1 : longest;
+        }
+    }
+    return longest;
+}
+
 static void info_json(const dataset *d)
 {
     printf("{\"schema\": \"crocuta/data/1\", ");
@@ -120,8 +137,10 @@ static void info_json(const dataset *d)
         carried_counts n = carried_by(d, i);
         printf(i ? ",\n  {" : "\n  {");
         put_key("id", d->people[i].id);
-        printf(", \"union\": %lld, \"hap1\": %lld, \"hap2\": %lld, \"unphased\": %lld}",
-               (long long)n.all, (long long)n.hap1, (long long)n.hap2, (long long)n.unphased);
+        printf(", \"union\": %lld, \"hap1\": %lld, \"hap2\": %lld, \"unphased\": %lld, "
+               "\"longest_window\": %lld}",
+               (long long)n.all, (long long)n.hap1, (long long)n.hap2, (long long)n.unphased,
+               (long long)longest_window(d, i));
     }
     printf("]}\n");
 }
@@ -272,8 +291,20 @@ status command_data(const cli *c)
         TRY(cli_output_free(c, &common, common.output));
     }
     TRY(dataset_open(args[1], c->world, &d));
-    status st = STATUS_OK;
+    config *defaults = malloc(sizeof *defaults);
+    status st =
+        defaults ? STATUS_OK : fail(STATUS_MEMORY, "%s: no memory; close other programs", args[1]);
+    if (st == STATUS_OK) {
+        config_defaults(defaults);
+        st = dataset_block(d, defaults->data.max_gap);
+    }
+    free(defaults);
+    st = comm_agree(c->world, st);
     bool first = comm_rank(c->world) == 0;
+    if (st != STATUS_OK) {
+        dataset_close(&d);
+        return st;
+    }
     if (action == DATA_VERIFY)
         st = verify(c, d, common.json);
     else if (first && action == DATA_EXPORT)

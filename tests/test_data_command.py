@@ -89,6 +89,8 @@ def check_info(want):
         masks = list(want[p["id"]].values())
         have = (p["union"], p["hap1"], p["hap2"], p["unphased"])
         assert have == (len(masks), sum(m & 1 for m in masks), sum(m >> 1 for m in masks), masks.count(0)), (p, have)
+        at = {c: sorted(x[1] for x in want[p["id"]] if x[0] == c) for c in ("chr21", "chr22")}
+        assert p["longest_window"] == max(map(len, at.values())), p  # neighbours are 50 bp apart: no gap cuts
     assert json.loads(run("data", "info", "out.h5", "--json", ranks=3).stdout) == info
     table = run("data", "info", "out.h5").stdout
     assert "24 people, 600 sites" in table and "chr22" in table and "AFR" in table

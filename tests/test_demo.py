@@ -1,0 +1,127 @@
+"""labels: mpi
+launch/demo with a user's files: short regions (windows adapt), file names with spaces and relative to the caller's
+folder, one label, a folder of somebody else's, a login node. Setting up and building are left out: the scripts run in
+a copy of the folder that has the program and the Python environment already."""
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+
+CROCUTA = os.path.abspath(os.environ["CROCUTA"])
+SOURCE = os.environ["CROCUTA_SOURCE"]
+VENV = os.path.join(SOURCE, "build", "venv")
+failures = []
+
+
+def check(what, ok, shown=""):
+    if not ok:
+        failures.append(what)
+        print(f"FAILED {what}: {shown}")
+
+
+def house(folder):
+    """A root with the scripts, the program and the environment; setup and build have nothing to do."""
+    root = os.path.join(folder, "the house")
+    os.makedirs(os.path.join(root, "launch"))
+    os.makedirs(os.path.join(root, "build"))
+    shutil.copytree(os.path.join(SOURCE, "experiments"), os.path.join(root, "experiments"))
+    for name in ("demo", "lib.sh"):
+        shutil.copy(os.path.join(SOURCE, "launch", name), os.path.join(root, "launch", name))
+    for name in ("setup", "build"):
+        path = os.path.join(root, "launch", name)
+        open(path, "w").write("#!/bin/sh\nexit 0\n")
+        os.chmod(path, 0o755)
+    os.symlink(CROCUTA, os.path.join(root, "crocuta"))
+    os.symlink(VENV, os.path.join(root, "build", "venv"))
+    return os.path.join(root, "launch", "demo")
+
+
+def write_people(path, sites, people=30):
+    """Two kinds of people: an allele is common in one kind and rare in the other; each carries about 0.6 of the sites."""
+    rng = random.Random(7)
+    often = [rng.choice(((0.5, 0.2), (0.2, 0.5))) for _ in range(sites)]
+    with open(path, "w") as f:
+        f.write("##fileformat=VCFv4.2\n##contig=<ID=22,length=51304566>\n")
+        f.write('##FORMAT=<ID=GT,Number=1,Type=String,Description="Genotype">\n')
+        f.write("\t".join(["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT"]
+                          + [f"p{i}" for i in range(people)]) + "\n")
+        for s in range(sites):
+            calls = [f"{int(rng.random() < often[s][i % 2])}|{int(rng.random() < often[s][i % 2])}" for i in range(people)]
+            f.write("\t".join(["22", str(16100000 + 211 * s), ".", "A", "G", ".", "PASS", ".", "GT", *calls]) + "\n")
+    return people
+
+
+def demo(script, folder, *args, path=None):
+    env = {**os.environ, "PATH": path or os.environ["PATH"]}
+    env.pop("SLURM_JOB_ID", None)
+    return subprocess.run([script, *args], cwd=folder, env=env, capture_output=True, text=True, timeout=240)
+
+
+def one_line(what, r, code, *parts):
+    last = r.stderr.rstrip("\n").split("\n")[-1]
+    check(what, r.returncode == code and last.startswith("crocuta: error: "), (r.returncode, r.stderr[-600:]))
+    for p in parts:
+        check(what, p in last, last)
+
+
+def short_region(script, folder):
+    people = write_people(os.path.join(folder, "my people.vcf"), 160)
+    with open(os.path.join(folder, "my labels.tsv"), "w") as f:
+        f.write("".join(f"p{i}\t{'AB'[i % 2]}\n" for i in range(people)))
+    r = demo(script, folder, "--here", "--quick", "--vcf", "my people.vcf", "--sample-map", "my labels.tsv", "-o", "out dir/")
+    check("a region of 160 sites", r.returncode == 0 and "windows of 64 carried sites" in r.stderr, r.stderr[-1200:])
+    for name in ("report.html", "evaluate/evaluate.json", "baselines/evaluate.json"):
+        check(f"a region of 160 sites: {name}", os.path.exists(os.path.join(folder, "out dir", name)))
+    results = json.load(open(os.path.join(folder, "out dir", "evaluate", "evaluate.json")))["results"]
+    check("the model is judged at its own length", any(x["method"] == "model" and x["context"] == 64 for x in results), results)
+    check("no banner", not any(w in r.stdout + r.stderr for w in ("MPI_ABORT", "mpirun noticed", "-----")), r.stderr)
+
+
+def refusals(script, folder):
+    with open(os.path.join(folder, "one.tsv"), "w") as f:
+        f.write("".join(f"p{i}\tA\n" for i in range(0, 30, 2)))
+    r = demo(script, folder, "--here", "--quick", "--vcf", "my people.vcf", "--sample-map", "one.tsv", "-o", "one")
+    one_line("one label", r, 3, "one.tsv", "two")
+    r = demo(script, folder, "--here", "--vcf", "my people.vcf", "--sample-map", "none.tsv")
+    one_line("no map", r, 3, "none.tsv")
+    r = demo(script, folder, "--here", "--vcf", "my people.vcf")
+    one_line("a VCF without a map", r, 2, "--sample-map")
+    r = demo(script, folder, "--here", "--vcf", "my people.vcf", "--sample-map")
+    one_line("a map without a value", r, 2, "--sample-map")
+    os.mkdir(os.path.join(folder, "mine"))
+    open(os.path.join(folder, "mine", "thesis.txt"), "w").write("years of work\n")
+    r = demo(script, folder, "--here", "--vcf", "my people.vcf", "--sample-map", "one.tsv", "-o", "mine")
+    one_line("a folder of somebody else's", r, 2, "mine")
+    check("it stays", os.path.exists(os.path.join(folder, "mine", "thesis.txt")))
+
+
+def login_node(script, folder):
+    tools = os.path.join(folder, "bin")
+    os.mkdir(tools)
+    open(os.path.join(tools, "srun"), "w").write("#!/bin/sh\nexit 1\n")
+    os.chmod(os.path.join(tools, "srun"), 0o755)
+    args = ("--vcf", "my people.vcf", "--sample-map", "my labels.tsv", "-o", "far away")
+    r = demo(script, folder, *args, path=tools + ":" + os.environ["PATH"])
+    check("login node", r.returncode == 0 and "srun --ntasks=1" in r.stdout, r)
+    check("the line has the user's files", "--sample-map" in r.stdout and "far" in r.stdout, r.stdout)
+    check("nothing begun", not os.path.exists(os.path.join(folder, "far away")))
+
+
+def main():
+    if not os.path.exists(os.path.join(VENV, "bin", "python")):
+        print("no build/venv: launch/setup --python makes it")
+        return 77
+    with tempfile.TemporaryDirectory() as folder:
+        script = house(folder)
+        short_region(script, folder)
+        refusals(script, folder)
+        login_node(script, folder)
+    print("all good" if not failures else f"{len(failures)} failed")
+    return bool(failures)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
