@@ -15,7 +15,7 @@ static struct {
 } state;
 
 #define PROGRESS_TERMINAL_S 0.2
-#define PROGRESS_FILE_S 10.0
+#define PROGRESS_FILE_S 5.0 /* nobody should wait ten silent seconds */
 
 static double clock_s(clockid_t which)
 {

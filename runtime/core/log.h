@@ -22,7 +22,7 @@ void log_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* "crocuta: error: ..." from whatever rank calls it. */
 void log_failure(const failure *f);
 
-/* A line that is redrawn on a terminal and written every ten seconds elsewhere.
+/* A line that is redrawn on a terminal and written every five seconds elsewhere.
  * `name 1240/4000 [=====>    ] 31%  TAIL  ETA 2:06`; tail may be NULL. */
 typedef struct {
     const char *name;

@@ -107,6 +107,8 @@ static status fit_baseline(evaluation *e, context_result *r, const site_counts *
         goto done;
     }
     TRY_GOTO(done, window_set_tile(e->d, e->x, SPLIT_VALID, n, n, &valid));
+    log_note("%lld SNPs: fitting logistic regression on %lld windows", (long long)n,
+             (long long)train.n);
     const logistic_options o = {.classes = e->classes, .threads = e->o.threads, .seed = e->o.seed};
     st = baseline_logistic(&o, c, &train, &valid, &r->windows, m->logp, &m->l2);
 
@@ -130,9 +132,9 @@ static status run_context(evaluation *e, const site_counts *counts, comm *c, con
         TRY(comm_agree(c, fit_baseline(e, r, counts, (baseline_kind)k, c, m)));
     }
     TRY(comm_agree(c, context_summarise(e, r)));
-    log_note("%lld SNPs: %lld windows of %lld people judged by %d methods",
+    log_note("%lld SNPs: %lld windows of %lld people judged by %d method%s",
              (long long)r->windows.context, (long long)r->windows.n, (long long)r->n_people,
-             r->n_methods);
+             r->n_methods, r->n_methods == 1 ? "" : "s");
     return STATUS_OK;
 }
 
