@@ -11,6 +11,8 @@
 /* Entries of a chunk of /position (4 MiB) and /allele (1 MiB); a shorter set is one chunk. */
 #define DATASET_CHUNK ((int64_t)1 << 20)
 
+#define DATASET_TEXT_MOST 4095 /* bytes of a name or label */
+
 /* Stages of a filter pipeline, as every chunked column has them; bit i of a chunk's mask: stage i
  * skipped. */
 enum { STAGE_SHUFFLE, STAGE_DEFLATE, STAGE_FLETCHER32, STAGES };

@@ -2,6 +2,8 @@
  * share it. */
 #include "io/h5.h"
 
+#include "io/dataset_format.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -261,7 +263,7 @@ status h5_read_texts(hid_t file, const char *path, const char *name, int64_t cou
     TRY_H5_GOTO(done, STATUS_DATA, path, type = H5Dget_type(set));
     size_t size = H5Tget_size(type);
     if (H5Tget_class(type) != H5T_STRING || H5Tis_variable_str(type) != 0 || size == 0 ||
-        size > 4096) {
+        size > DATASET_TEXT_MOST + 1) {
         st = fail(STATUS_DATA, "%s: %s holds no texts of fixed length; make the file again", path,
                   name);
         goto done;

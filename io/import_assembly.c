@@ -120,6 +120,31 @@ static status named(import_state *s, const evidence *e)
     return STATUS_OK;
 }
 
+/* A file whose header gives no length of a chromosome rests on what the others say. */
+static void warn_silent(const import_state *s)
+{
+    const char *silent = NULL, *telling = NULL;
+    int64_t more = -1;
+    for (int64_t f = 0; f < s->o->n_files; f++) {
+        bool any = false;
+        for (int k = 1; k < CHROMOSOMES; k++)
+            any = any || s->files[f].length[k];
+        if (any && !telling)
+            telling = s->files[f].path;
+        if (!any && !s->files[f].empty) {
+            silent = silent ? silent : s->files[f].path;
+            more++;
+        }
+    }
+    char others[48] = "";
+    if (more > 0)
+        snprintf(others, sizeof others, " (and %lld other files)", (long long)more);
+    if (silent && telling)
+        log_warning("%s%s: no contig line of a chromosome has a length; the assembly is taken to "
+                    "be %s, that of %s, give --assembly to be sure",
+                    silent, others, s->report->assembly, telling);
+}
+
 status import_assembly(import_state *s, vcf_contig *const *contigs, const int64_t *n_contigs)
 {
     evidence e = {.fits = ~0u};
@@ -145,6 +170,7 @@ status import_assembly(import_state *s, vcf_contig *const *contigs, const int64_
     } else if (e.known.file && (e.fits & (e.fits - 1)) == 0) {
         s->assembly = __builtin_ctz(e.fits);
         snprintf(s->report->assembly, sizeof s->report->assembly, "%s", assembly_name(s->assembly));
+        warn_silent(s);
     } else {
         snprintf(s->report->assembly, sizeof s->report->assembly, "unknown");
         log_warning("%s: the assembly is unknown: %s; give --assembly", s->o->files[0],

@@ -121,8 +121,8 @@ static status pair_check(merging *m, int32_t a, int32_t b)
     const char *name = s->name[x->chromosome];
     if (x->ref != y->ref)
         return fail(STATUS_DATA,
-                    "%s:%lld: %s:%d has the reference base (REF) %c here and %c in %s:%lld; the "
-                    "files are of different references",
+                    "%s:%lld: %s:%d has the reference base (REF) %c here and %c in %s:%lld; "
+                    "give files of one reference",
                     fy->path, (long long)y->line, name, y->position, "ACGT"[y->ref], "ACGT"[x->ref],
                     fx -> path, (long long)x -> line);
     if (fx->group != fy->group)

@@ -9,6 +9,8 @@
 #include <string.h>
 
 #define LINES_KEPT 8 /* lines of one site that a message can name */
+#define OTHERS_KEPT                                                                                \
+    4 /* contigs that are no chromosomes: three are told, a fourth says there are more */
 
 /* The site that is being told. */
 typedef struct {
@@ -334,7 +336,7 @@ static status other_contig(streaming *t, const vcf_record *r)
     if (name_table_find(t->others, r->chrom) >= 0)
         return STATUS_OK;
     int64_t n = t->others->count;
-    if (n < 3) {
+    if (n < OTHERS_KEPT) {
         char *name = strdup(r->chrom);
         if (!name)
             return no_memory(t);
@@ -432,6 +434,7 @@ static void warn_phase_sets(const import_state *s, const phase_sets *ps)
                     s->files[0].path, (long long)ps->most, ps->where);
 }
 
+/* names: the first of them, n at most OTHERS_KEPT; three are told */
 static void warn_others(const import_state *s, const char *const *names, int64_t n)
 {
     char text[256] = "";
@@ -440,15 +443,15 @@ static void warn_others(const import_state *s, const char *const *names, int64_t
         at += (size_t)snprintf(text + at, sizeof text - at, "%s%.60s", i ? ", " : "", names[i]);
     if (n > 0)
         log_warning("%lld records on contigs that are no chromosomes (%s%s); left out",
-                    (long long)s->report->sites.other_contigs, text, n == 3 ? ", ..." : "");
+                    (long long)s->report->sites.other_contigs, text, n > 3 ? ", ..." : "");
 }
 
 status import_sites(import_state *s)
 {
     phase_sets phase = {0};
     name_table others = {0};
-    const char *other_name[3] = {NULL};
-    int64_t other_line[3] = {0};
+    const char *other_name[OTHERS_KEPT] = {NULL};
+    int64_t other_line[OTHERS_KEPT] = {0};
     progress p;
     status st = STATUS_OK;
     phase.set = calloc((size_t)s->n_people + 1, sizeof *phase.set);
@@ -484,7 +487,7 @@ status import_sites(import_state *s)
     warn_phase_sets(s, &phase);
     warn_others(s, other_name, others.count);
 done:
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < OTHERS_KEPT; i++)
         free((char *)other_name[i]);
     name_table_close(&others);
     free(phase.set);

@@ -1,6 +1,7 @@
 /* From fields to people: header or two columns, sex, splits, doubled rows. See labels.h. */
 #include "io/labels.h"
 
+#include "io/dataset_format.h"
 #include "io/labels_text.h"
 #include "runtime/core/log.h"
 
@@ -207,6 +208,13 @@ static status row_parse(label_table *t, const layout *l, int64_t line, char *con
     if (!*row->id)
         return fail(STATUS_DATA, "%s:%lld: the sample has no name; complete the line", t->path,
                     (long long)line);
+    const char *const texts[] = {row->id, row->population, row->superpopulation, row->family};
+    for (int i = 0; i < 4; i++)
+        if (strlen(texts[i]) > DATASET_TEXT_MOST)
+            return fail(STATUS_DATA,
+                        "%s:%lld: a name or label of %zu bytes, %d are the most; "
+                        "shorten %.40s...",
+                        t->path, (long long)line, strlen(texts[i]), DATASET_TEXT_MOST, texts[i]);
     if (!*row->population || !*row->superpopulation)
         return fail(STATUS_DATA, "%s:%lld: %s has no label; complete the line or leave it out",
                     t->path, (long long)line, row->id);

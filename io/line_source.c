@@ -31,6 +31,7 @@ struct line_source {
     char *text;           /* (room) decompressed */
     size_t room, at, end; /* unread: [at, end) */
     bool member_bgzf;
+    size_t member_bytes; /* compressed, as a bgzip block's header states them */
 };
 
 int64_t line_source_line(const line_source *s)
@@ -166,6 +167,7 @@ static status member_start(line_source *s)
                     "damaged; get it again",
                     s->path);
     s->member_bgzf = is_bgzf(p, n);
+    s->member_bytes = s->member_bgzf ? ((size_t)p[16] | (size_t)p[17] << 8) + 1 : 0;
     s->z.next_in = NULL;
     s->z.avail_in = 0;
     if (inflateReset(&s->z) != Z_OK)
@@ -189,6 +191,12 @@ static status member_inflate(line_source *s)
     s->in0 = s->in1 - s->z.avail_in;
     s->end = (size_t)((char *)s->z.next_out - s->text);
     if (r == Z_STREAM_END) {
+        if (s->member_bgzf && s->z.total_in != s->member_bytes)
+            return fail(STATUS_DATA,
+                        "%s: a compressed block has %lu bytes and states %zu near byte %lld, the "
+                        "file is damaged; get it again",
+                        s->path, s->z.total_in, s->member_bytes,
+                        (long long)line_source_read_bytes(s));
         s->last_empty = s->member_bgzf && s->z.total_out == 0;
         s->state = MEMBER_START;
         return STATUS_OK;

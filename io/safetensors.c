@@ -218,6 +218,31 @@ static status read_entries(safetensors *s, json_t *root, uint64_t data_bytes)
     return check_tiling(s, data_bytes);
 }
 
+/* The key of the header's outermost object that byte `at` belongs to: the tensor that a message of
+ * the JSON reader is about. "" and 0 where there is none. */
+static const char *entry_at(const char *text, size_t n, int at, size_t *length)
+{
+    const char *key = "";
+    int depth = 0;
+    *length = 0;
+    for (size_t i = 0; i < n && at > 0 && i < (size_t)at; i++) {
+        depth += (text[i] == '{' || text[i] == '[') - (text[i] == '}' || text[i] == ']');
+        if (text[i] != '"')
+            continue;
+        size_t from = ++i;
+        while (i < n && text[i] != '"')
+            i += text[i] == '\\' ? 2 : 1;
+        size_t behind = i + 1;
+        while (behind < n && strchr(" \t\r\n", text[behind]) && text[behind])
+            behind++;
+        if (depth == 1 && behind < n && text[behind] == ':') {
+            key = text + from;
+            *length = i - from;
+        }
+    }
+    return key;
+}
+
 static status read_header(safetensors *s, uint64_t size)
 {
     unsigned char le[8];
@@ -247,10 +272,16 @@ static status read_header(safetensors *s, uint64_t size)
     }
     json_error_t error;
     json_t *root = json_loadb(text, (size_t)n, JSON_REJECT_DUPLICATES, &error);
+    if (!root) {
+        size_t length = 0;
+        const char *entry = entry_at(text, (size_t)n, error.position, &length);
+        st = fail(STATUS_DATA, "%s: %s%.*s%sthe header is no JSON object (%s); " AGAIN, s->path,
+                  length ? "at " : "", (int)(length < 200 ? length : 200), entry,
+                  length ? ": " : "", error.text);
+    }
     free(text);
     if (!root)
-        return fail(STATUS_DATA, "%s: the header is no JSON object (%s); " AGAIN, s->path,
-                    error.text);
+        return st;
     if (!json_is_object(root))
         st = fail(STATUS_DATA, "%s: the header is no JSON object of tensors; " AGAIN, s->path);
     s->data_at = sizeof le + n;

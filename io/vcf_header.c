@@ -1,6 +1,7 @@
 /* Parsing of ##contig and #CHROM lines: see vcf_header.h. */
 #include "io/vcf_header.h"
 
+#include "io/dataset_format.h"
 #include "io/name_table.h"
 
 #include <errno.h>
@@ -143,6 +144,12 @@ static status column_line(vcf_header *h, const char *path, int64_t number, char 
         if (column >= 9 && *p == '\0')
             return fail(STATUS_DATA, "%s:%lld: column %lld has no name; correct the header line",
                         path, (long long)number, (long long)column + 1);
+        if (column >= 9 && strlen(p) > DATASET_TEXT_MOST)
+            return fail(STATUS_DATA,
+                        "%s:%lld: the name in column %lld has %zu bytes, %d are the most; shorten "
+                        "%.40s...",
+                        path, (long long)number, (long long)column + 1, strlen(p),
+                        DATASET_TEXT_MOST, p);
         if (column >= 9) {
             char *name = strdup(p);
             if (!name || !room_for((void **)&h->samples, h->n_samples, &h->room_samples,

@@ -249,6 +249,15 @@ status cli_output_free(const cli *c, const cli_common *common, const char *path)
     return comm_agree(c->world, st);
 }
 
+status cli_input_kept(const char *output, const char *input)
+{
+    struct stat out, in;
+    if (!input || stat(output, &out) != 0 || stat(input, &in) != 0 || in.st_ino != out.st_ino ||
+        in.st_dev != out.st_dev)
+        return STATUS_OK;
+    return fail(STATUS_USAGE, "%s: is input and output; give -o another name", input);
+}
+
 void cli_command_line(const cli *c, char *text, size_t size)
 {
     size_t n = (size_t)snprintf(text, size, "crocuta");

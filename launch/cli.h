@@ -58,6 +58,10 @@ void cli_command_line(const cli *c, char *text, size_t size);
 /* Refuses an existing output without --force; on every rank alike. */
 status cli_output_free(const cli *c, const cli_common *common, const char *path);
 
+/* What is read is not written over, whatever --force says; two names of one file are one file.
+ * `input` may be NULL. */
+status cli_input_kept(const char *output, const char *input);
+
 /* Does an argument read as key=value (an override)? */
 bool cli_is_override(const char *argument);
 

@@ -316,6 +316,7 @@ static status export_model(const request *r)
         return fail(STATUS_USAGE,
                     "%s: exists already; choose another folder, or --force to replace it",
                     stat(out, &info) == 0 ? out : beside);
+    TRY(cli_input_kept(out, r->path));
     device *dev = NULL;
     model_file *f = NULL;
     char *labels = NULL;

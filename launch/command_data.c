@@ -252,7 +252,8 @@ static status action_of(const char *const *args, int n, data_action *action)
 {
     static const char *const names[] = {"info", "verify", "export"};
     if (n < 1)
-        return fail(STATUS_USAGE, "data: info, verify or export? see crocuta data --help");
+        return fail(STATUS_USAGE,
+                    "data: no action is given (info, verify or export); see crocuta data --help");
     for (int i = 0; i < 3; i++)
         if (strcmp(args[0], names[i]) == 0) {
             *action = (data_action)i;
@@ -289,6 +290,7 @@ status command_data(const cli *c)
         if (!common.output)
             return fail(STATUS_USAGE, "data export: no output was named; add -o X.vcf.gz");
         TRY(cli_output_free(c, &common, common.output));
+        TRY(comm_agree(c->world, cli_input_kept(common.output, args[1])));
     }
     TRY(dataset_open(args[1], c->world, &d));
     config *defaults = malloc(sizeof *defaults);

@@ -49,7 +49,8 @@ static status fractions_parse(const char *text, double fraction[3])
 }
 
 /* What would fail at the end of a long import is said at its beginning. */
-static status output_check(const cli *c, const cli_common *common, char *const *files, int n)
+static status output_check(const cli *c, const cli_common *common, const import_cli *own,
+                           char *const *files, int n)
 {
     char path[1100], folder[1100];
     if (!common->output)
@@ -61,11 +62,16 @@ static status output_check(const cli *c, const cli_common *common, char *const *
     TRY(cli_output_free(c, common, common->output));
     import_report_path(common->output, path);
     TRY(cli_output_free(c, common, path));
-    struct stat out, in;
-    bool there = stat(common->output, &out) == 0;
-    for (int i = 0; i < n; i++)
-        if (there && stat(files[i], &in) == 0 && in.st_ino == out.st_ino && in.st_dev == out.st_dev)
-            return fail(STATUS_USAGE, "%s: is input and output; give -o another name", files[i]);
+    const char *const written[] = {common->output, path};
+    for (int w = 0; w < 2; w++) {
+        for (int i = 0; i < n; i++)
+            TRY(cli_input_kept(written[w], files[i]));
+        const char *const others[] = {own->map, own->reference, own->regions_file,
+                                      own->samples_file};
+        for (int i = 0; i < 4; i++) /* -S ^FILE: all but these */
+            TRY(cli_input_kept(written[w],
+                               others[i] && *others[i] == '^' ? others[i] + 1 : others[i]));
+    }
     snprintf(folder, sizeof folder, "%s", common->output);
     char *slash = strrchr(folder, '/');
     if (slash)
@@ -172,7 +178,8 @@ status command_import(const cli *c)
     status st = cli_parse(c, usage, about, table, &common, &args, &n_args, &done);
     if (st != STATUS_OK || done)
         goto done;
-    TRY_GOTO(done, comm_agree(c->world, output_check(c, &common, (char *const *)args, n_args)));
+    TRY_GOTO(done,
+             comm_agree(c->world, output_check(c, &common, &own, (char *const *)args, n_args)));
     TRY_GOTO(done, comm_agree(c->world, options_make(&own, &common, &where, &o)));
     o.files = args;
     o.n_files = n_args;

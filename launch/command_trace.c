@@ -69,5 +69,7 @@ status command_trace(const cli *c)
         return fail(STATUS_USAGE, "--optimizer-steps: %lld is out of range; give 0 to 1000000",
                     (long long)steps);
     TRY(cli_output_free(c, &common, common.output));
+    for (int i = 0; i < n; i++)
+        TRY(comm_agree(c->world, cli_input_kept(common.output, args[i])));
     return comm_agree(c->world, trace(c, &common, args, n, steps));
 }

@@ -115,6 +115,10 @@ def check_refusals():
     refused(2, "data", "export", "out.h5", says="-o")
     refused(2, "data", "export", "out.h5", "-o", "in.vcf", says="in.vcf: ")
     refused(2, "data", "look", "out.h5", says="look")
+    refused(2, "data", says="data: ")
+    before = open("out.h5", "rb").read()
+    refused(2, "data", "export", "--force", "out.h5", "-o", "out.h5", says="input and output")
+    assert open("out.h5", "rb").read() == before
     refused(2, "data", "info", "out.h5", "in.vcf", says="one data set")
     os.remove("bad.h5")
 

@@ -131,4 +131,34 @@ refuse("--fasta-ref, too short", {"in.vcf": vcf(record(300, "G>A", "0|1 0|0 0|0 
 refuse("--fasta-ref, no chromosome", {"in.vcf": vcf(record(3, "G>A", "0|1 0|0 0|0 0|0", "22"), contigs=()), "r.fa": fasta}, r"r\.fa", "22", more=["--fasta-ref", "r.fa"])
 for more in (["--split", "0.5,0.5"], ["--split", "0.5,0.5,0.5"], ["--min-maf", "0.7"], ["--label", "tribe"], ["--nonsense"], ["-s", "s1", "-S", "x"]):
     refuse(" ".join(more), vcf(A), code=2, more=more)
+
+# what is read is never written over, whatever --force says
+for name, more, output in (("the table", [], "samples.tsv"), ("the regions", ["-R", "r.bed"], "r.bed"), ("the list of people", ["-S", "l.txt"], "./l.txt"),
+                           ("the list after ^", ["-S", "^l.txt"], "l.txt"), ("the genome", ["--fasta-ref", "r.fa"], "r.fa"), ("a file", [], "in.vcf"),
+                           ("the table under the report's name", ["-m", "o.import.json"], "o.h5")):
+    folder = setting({"in.vcf": vcf(A), "r.bed": "chr21\t0\t9000000\n", "l.txt": "s1\n", "r.fa": fasta, "o.import.json": TABLE}, TABLE)
+    before = {f: open(os.path.join(folder, f), "rb").read() for f in os.listdir(folder)}
+    r = run(folder, ["import", "-q", "--force", "-m", "samples.tsv", "in.vcf", "-o", output, *more])
+    note(name, r.returncode == 2 and "input and output" in r.err and r.err.count("\n") == 1, f"exit {r.returncode}: {r.err!r}")
+    note(name, {f: open(os.path.join(folder, f), "rb").read() for f in os.listdir(folder)} == before, "a file changed")
+    shutil.rmtree(folder)
+
+# a file without contig lengths beside one with them; a block that lies about its size; contigs that are no chromosomes
+accept("lengths in one file of two", {"a.vcf": vcf(A), "b.vcf": vcf(B, contigs=())}, sites=2, assembly="GRCh38", warns=(r"b\.vcf.*assembly.*GRCh38.*a\.vcf",))
+accept("the assembly is given", {"a.vcf": vcf(A), "b.vcf": vcf(B, contigs=())}, sites=2, assembly="GRCh38", more=["--assembly", "GRCh38"])
+lie = bytearray(bgzf(vcf(A)))
+lie[16] ^= 1
+refuse("a block of another size than it states", {"in.vcf.gz": bytes(lie)}, r"in\.vcf\.gz", "states")
+decoys = [record(10, "A>C", "0|1 0|0 0|0 0|0", f"d{i}") for i in range(4)]
+accept("three other contigs", vcf(A, *decoys[:3]), sites=1, warns=(r"3 records.*\(d0, d1, d2\)",))
+accept("four other contigs", vcf(A, *decoys), sites=1, warns=(r"4 records.*\(d0, d1, d2, \.\.\.\)",))
+
+# names as long as a data set holds them, and longer
+for length in (4095, 4096):
+    people = ["n" * length, "s2", "s3", "s4"]
+    if length == 4095:
+        accept("a name of 4095 bytes", vcf(A, people=people), sites=1, table=TABLE.replace("s1", people[0]).replace("AFR", "L" * length))
+    else:
+        refuse("a name of 4096 bytes", vcf(A, people=people), r"in\.vcf:3\b", "4096", table=None)
+        refuse("a label of 4096 bytes", vcf(A), r"samples\.tsv:2\b", "4096", table=TABLE.replace("AFR", "L" * length))
 finish()

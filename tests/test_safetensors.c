@@ -60,6 +60,8 @@ static void lies(void **state)
     refused("{\"w\":3}", 0, "w is no object");
     refused(W("F24", "[4]", "[0,12]"), 12, "F24");
     refused(W("F32", "[2,3]", "[0,16]"), 16, "w: its shape");
+    refused(W("F32", "[9223372036854775808]", "[0,16]"), 16, "at w: ");
+    refused(W("F32", "[4]", "[0,18446744073709551632]"), 16, "at w: ");
     refused(W("F32", "[4]", "[0,16]"), 12, "tensor w ends at byte 16");
     refused(W("F32", "[4]", "[0,16]"), 23, "7 bytes after the last tensor, w");
     refused(W("F32", "[4]", "[8,24]"), 24, "8 bytes before tensor w");
