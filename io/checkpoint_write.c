@@ -157,7 +157,11 @@ status checkpoint_write(const char *dir, const checkpoint_header *h,
                   strerror(errno));
         goto failed;
     }
-    TRY_GOTO(failed, text_write(beside, text, strlen(text)));
+    st = text_write(beside, text, strlen(text));
+    if (st != STATUS_OK) {
+        unlink(path); /* without its manifest it is no checkpoint: it only fills the disk */
+        goto failed;
+    }
     st = folder_sync(dir);
     free(text);
     return st;

@@ -109,7 +109,7 @@ static int end(comm *world, status st)
     else
         fflush(stdout); /* the first failure is the one to report */
     st = comm_conclude(world, st, GRACE_S, &together);
-    /* STATUS_STOPPED is a request that was met: the command has said so itself. */
+    /* STATUS_STOPPED is a request that was met: a note, no error. */
     const bool prints = st != STATUS_OK && st != STATUS_STOPPED;
     if (!together) {
         if (prints)
@@ -118,6 +118,8 @@ static int end(comm *world, status st)
     }
     if (prints && comm_rank(world) == 0)
         log_failure(failure_last());
+    if (st == STATUS_STOPPED && comm_rank(world) == 0)
+        log_note("%s", failure_last()->text);
     comm_end(&world);
     return (int)st;
 }

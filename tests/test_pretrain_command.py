@@ -102,6 +102,41 @@ def one_writer(tmp, config):
     check("replaced", len(losses(path)) == 12 and committed(path)[0] <= "step-0000012.h5", committed(path))
 
 
+def stopped_by_time(tmp, config):
+    """max_hours and a signal end with one note that says how to go on; nothing else."""
+    path = os.path.join(tmp, "late")
+    args = ["pretrain", config, "-o", path, "--threads", 1, "train.steps=1000000", "train.eval_every=0", "train.max_hours=0.0002"]
+    r = run(*args, ranks=2)
+    done("max_hours", r, 75)
+    check("it says so", len([l for l in r.stderr.split("\n") if "stopped on request" in l and "--resume" in l]) == 1, r.stderr)
+    check("no error", not lines(r, "error"), r.stderr)
+
+
+def coordinator_stopped(tmp, config):
+    """A coordinator that does not answer: workers end at comm.timeout_s, in one line."""
+    path = os.path.join(tmp, "stuck")
+    args = ["pretrain", config, "-o", path, "-q", "--threads", 1, "train.steps=1000000", "train.eval_every=0", "checkpoint.every_steps=20",
+            "comm.timeout_s=3"]
+    job = subprocess.Popen(command(*args, ranks=3), stderr=subprocess.PIPE, text=True)
+    start = time.time()
+    while time.time() - start < 60 and not (os.path.isdir(os.path.join(path, "checkpoints")) and committed(path)):
+        time.sleep(0.02)
+    ranks = [int(p) for p in subprocess.run(["pgrep", "-P", str(job.pid)], capture_output=True, text=True).stdout.split()]
+    holder = int(open(os.path.join(path, "lock")).read().split()[1])
+    check("rank 0 has the lock", holder in ranks, (holder, ranks))
+    os.kill(holder, signal.SIGSTOP)
+    try:
+        _, text = job.communicate(timeout=40)
+        check("a stopped coordinator", job.returncode == 5, job.returncode)
+        check("one line", text.count("crocuta: error: ") == 1 and "comm.timeout_s" in text, text)
+    except subprocess.TimeoutExpired:
+        check("a stopped coordinator ends the run", False)
+    for p in ranks:
+        if os.path.exists(f"/proc/{p}"):
+            os.kill(p, signal.SIGKILL)
+    job.wait()
+
+
 def status(path):
     r = run("status", path, "--json")
     done("status", r)
@@ -131,6 +166,8 @@ def fine_tuning(tmp, config, path):
     refused("no --from", run("finetune", config, "-o", tuned + "2"), 2, "--from")
     refused("another shape", run("finetune", config, "--from", path, "-o", tuned + "2", "model.d_model=32"), 2, "another shape")
     refused("another table", run("finetune", config, "--from", path, "-o", tuned + "2", "position.alpha=50"), 2, "position")
+    refused("fewer layers", run("finetune", config, "--from", path, "-o", tuned + "2", "model.n_layer=1"), 2, "layers.1")
+    refused("no positions", run("finetune", config, "--from", path, "-o", tuned + "2", "position.encoding=none"), 2, "position")
     refused("no model", run("finetune", config, "--from", path + "x", "-o", tuned + "2", ranks=3), 3, "x")
     check("nothing left behind", not os.path.exists(tuned + "2"))
     early = os.path.join(tmp, "early")
@@ -146,6 +183,8 @@ def main():
         path = run_directory(tmp, config)
         refusals(tmp, config, path)
         one_writer(tmp, config)
+        stopped_by_time(tmp, config)
+        coordinator_stopped(tmp, config)
         fine_tuning(tmp, config, path)
     end()
 

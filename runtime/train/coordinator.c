@@ -11,8 +11,7 @@
 #include <string.h>
 #include <time.h>
 
-#define SYNC_EVERY_S 2.0    /* journals reach the disk at least so often; checkpoints wait for it */
-#define ANSWER_WITHIN_S 600 /* a journal on a slow network file system */
+#define SYNC_EVERY_S 2.0 /* journals reach the disk at least so often; checkpoints wait for it */
 
 struct coordinator {
     run_directory run;
@@ -213,11 +212,12 @@ status coordinator_settle(coordinator_link *l, const report *r, unsigned answer)
         TRY(gather(l));
         if (l->waiting & answer)
             break;
-        if (clock_monotonic_s() - start_s > ANSWER_WITHIN_S)
-            return fail(STATUS_RANK,
-                        "coordinator: no answer within %d s; look at the file system of the run "
-                        "directory and resume",
-                        ANSWER_WITHIN_S);
+        if (l->answer_within_s > 0 && clock_monotonic_s() - start_s > l->answer_within_s)
+            return fail(
+                STATUS_RANK,
+                "coordinator: no answer within %.0f s; look at rank 0 and at the file system "
+                "of the run directory, or raise comm.timeout_s, and resume",
+                l->answer_within_s);
         nap();
     }
     l->waiting &= ~answer;

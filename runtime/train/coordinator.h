@@ -30,10 +30,11 @@ status coordinator_serve(coordinator *c, comm *world);
 /* A worker's way to the coordinator. */
 typedef struct {
     comm *world;
-    int worker;          /* rank among the workers */
-    coordinator *inside; /* NULL: on world rank 0 (worker 0 only talks to itself otherwise) */
-    bool alone;          /* inside another rank: nothing to tell it */
-    unsigned waiting;    /* commands that came while something else was waited for */
+    int worker;             /* rank among the workers */
+    coordinator *inside;    /* NULL: on world rank 0 (worker 0 only talks to itself otherwise) */
+    bool alone;             /* inside another rank: nothing to tell it */
+    unsigned waiting;       /* commands that came while something else was waited for */
+    double answer_within_s; /* comm.timeout_s; 0: no deadline */
 } coordinator_link;
 
 status coordinator_tell(coordinator_link *l, const report *r);

@@ -41,9 +41,9 @@ static status check_people(evaluation *e)
     if (e->d->n_labels < 2)
         return fail(
             STATUS_DATA,
-            "%s: %lld label(s), a classifier needs two or more; import it with a sample map "
-            "(-m)",
-            e->o.data, (long long)e->d->n_labels);
+            "%s: its people have %lld label%s, a classifier needs two at least; import it with a "
+            "sample map (-m) of two labels or more",
+            e->o.data, (long long)e->d->n_labels, e->d->n_labels == 1 ? "" : "s");
     if (labelled[e->o.split] == 0)
         return fail(STATUS_DATA,
                     "%s: nobody with a label is in the %s split; choose another --split or import "

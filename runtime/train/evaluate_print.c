@@ -29,6 +29,14 @@ static void print_paired(const context_result *r, FILE *to)
 {
     for (int k = 0; k < r->n_paired; k++) {
         const interval ci = r->paired[k].ci_people;
+        if (r->n_people < 2) { /* one person drawn again and again is no interval */
+            fprintf(to,
+                    "  at %lld SNPs nothing can be said of the model and %s: %lld window%s of one "
+                    "person\n",
+                    (long long)r->windows.context, r->method[r->paired[k].other].method,
+                    (long long)r->windows.n, r->windows.n == 1 ? "" : "s");
+            continue;
+        }
         const char *verdict = ci.low > 0    ? "the model is better than"
                               : ci.high < 0 ? "the model LOST to"
                                             : "no clear difference between the model and";

@@ -99,7 +99,8 @@ static status work(trainer *t, coordinator *c)
     t->link = (coordinator_link){.world = t->roles.world,
                                  .worker = t->worker,
                                  .inside = c,
-                                 .alone = !c && !t->roles.dedicated};
+                                 .alone = !c && !t->roles.dedicated,
+                                 .answer_within_s = (double)t->ask->config->comm.timeout_s};
     status st = trainer_loop(t);
     /* Nobody leaves before worker 0 has committed the last checkpoint. A worker that failed alone
      * does not come here: the end of the program waits for the others only so long. */

@@ -89,6 +89,29 @@ static void space_free(position_space *s)
     free((void *)(uintptr_t)s->site_position);
 }
 
+/* A body of fewer layers, or without the model's positions, would be another model in silence. */
+static status same_body(const trainer *t, const model_file *f)
+{
+    const parameter *mine = NULL, *theirs = NULL;
+    const int n = model_parameters(t->m, &mine), have = model_parameters(f->m, &theirs);
+    for (int k = 0; k < have; k++) {
+        int i = 0;
+        while (i < n && strcmp(mine[i].name, theirs[k].name) != 0)
+            i++;
+        if (i == n && theirs[k].group != GROUP_HEAD)
+            return fail(STATUS_USAGE,
+                        "%s: this model has no %s, %s has; give the configuration the model of "
+                        "that run",
+                        t->ask->config->file, theirs[k].name, f->path);
+    }
+    if (f->c.position.encoding != t->ask->config->position.encoding)
+        return fail(STATUS_USAGE,
+                    "%s: position.encoding differs from that of %s; give the configuration the "
+                    "position of that run",
+                    t->ask->config->file, f->path);
+    return STATUS_OK;
+}
+
 /* Parameters and rows of a trained model into the one that is to be fine-tuned. */
 static status copy_model(trainer *t, model_file *f)
 {
@@ -116,8 +139,8 @@ static status copy_model(trainer *t, model_file *f)
     row_table *own[EMBED_LEVELS];
     if (levels != (mine ? position_tables(mine, own) : 0))
         return fail(STATUS_USAGE,
-                    "%s: position.encoding differs from that of %s; give the configuration the "
-                    "position of that run",
+                    "%s: position has another number of tables than that of %s; give the "
+                    "configuration the position of that run",
                     t->ask->config->file, f->path);
     for (int l = 0; l < levels; l++) {
         if (rows[l]->alpha != own[l]->alpha || rows[l]->k != own[l]->k ||
@@ -140,7 +163,13 @@ static status start_from_model(trainer *t, const position_space *space)
     if (st == STATUS_OK)
         st = model_file_place(f, space);
     if (st == STATUS_OK)
+        st = same_body(t, f);
+    if (st == STATUS_OK)
         st = copy_model(t, f);
+    if (st == STATUS_OK && !snapshot_same_split(f->state, t->data))
+        log_warning("%s: trained with another split than that of %s; people it has learned from "
+                    "may be held out here",
+                    f->path, t->data->path);
     model_file_close(&f);
     return st;
 }

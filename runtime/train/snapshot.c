@@ -68,6 +68,15 @@ static status state_parse(const checkpoint_header *h, const char *name, train_st
     return STATUS_OK;
 }
 
+bool snapshot_same_split(const char *state, const dataset *d)
+{
+    json_t *o = json_loads(state, 0, NULL);
+    const char *hash = json_string_value(json_object_get(o, "split_hash"));
+    const bool same = !hash || strcmp(hash, d->split_hash) == 0;
+    json_decref(o);
+    return same;
+}
+
 status snapshot_same_data(const checkpoint_header *h, const char *name, const dataset *d)
 {
     json_t *o = json_loads(h->state, 0, NULL);
