@@ -16,7 +16,7 @@ die() {
 }
 
 # run_logged NAME COMMAND...: one moving line while the command works, everything it prints in logs/NAME.log.
-# On a terminal the line is redrawn; elsewhere a line is written every five seconds.
+# On a terminal the line is redrawn; elsewhere a line is written every five seconds. HINT: what to do where it fails.
 run_logged() {
     local name=$1 log=$LOGS/$1.log begun now last=0 status
     shift
@@ -44,7 +44,7 @@ run_logged() {
     if [ -t 2 ]; then printf '\r\033[K' >&2; fi
     if [ $status -ne 0 ]; then
         tail -n 15 "$log" >&2
-        die "$log: $name ended with status $status; the lines above are its last" "$status"
+        die "$log: $name ended with status $status; the lines above are its last${HINT:+, $HINT}" "$status"
     fi
     printf '  %-10s %4d s  done (logs/%s.log)\n' "$name" "$now" "$name" >&2
 }
@@ -53,6 +53,7 @@ run_logged() {
 use_prefix() {
     [ -z "${CONDA:-}" ] && [ -f "$ROOT/build/prefix" ] && CONDA=$(cat "$ROOT/build/prefix")
     [ -z "${CONDA:-}" ] && return 0
+    [ "${CONDA#/}" != "$CONDA" ] || CONDA=$PWD/$CONDA
     [ -d "$CONDA" ] || die "--conda $CONDA: no such folder; name the environment's prefix (conda env list shows it)" 2
     export PATH=$CONDA/bin:$PATH PKG_CONFIG_PATH=$CONDA/lib/pkgconfig:$CONDA/share/pkgconfig:${PKG_CONFIG_PATH:-}
     export CMAKE_PREFIX_PATH=$CONDA LD_LIBRARY_PATH=$CONDA/lib:${LD_LIBRARY_PATH:-}
