@@ -184,16 +184,42 @@ int64_t checkpoint_pointed(const char *dir, const char *which)
     return step_of(line, ".h5");
 }
 
+/* What "latest" names, but without a manifest: said where an older one is left, else refused. */
+static status pointed_is_listed(const char *dir, const int64_t *steps, int64_t n)
+{
+    int64_t pointed = checkpoint_pointed(dir, "latest");
+    if (pointed < 0 || (n > 0 && steps[0] >= pointed))
+        return STATUS_OK;
+    char path[1024];
+    checkpoint_path(dir, pointed, path);
+    if (n == 0)
+        return fail(
+            STATUS_DATA,
+            "%s: \"latest\" names it, but no checkpoint has its manifest (.json); bring the "
+            "files back, or begin a new run",
+            path);
+    log_warning(
+        "%s: \"latest\" names it, but its manifest (.json) is missing: passed over, an older "
+        "checkpoint is tried",
+        path);
+    return STATUS_OK;
+}
+
 status checkpoint_newest(const char *dir, checkpoint **out)
 {
     *out = NULL;
     int64_t *steps, n;
     TRY(checkpoint_list(dir, &steps, &n));
-    status st = STATUS_OK;
+    status st = pointed_is_listed(dir, steps, n);
     for (int64_t i = 0; i < n; i++) {
         char path[1024];
         checkpoint_path(dir, steps[i], path);
         st = checkpoint_open(path, out);
+        if (st == STATUS_OK && (*out)->m.head.step != steps[i]) {
+            st = fail(STATUS_DATA, "%s: holds step %lld, so it is a copy; use another checkpoint",
+                      path, (long long)(*out)->m.head.step);
+            checkpoint_close(out);
+        }
         if (st == STATUS_OK)
             break;
         if (i + 1 < n)

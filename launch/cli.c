@@ -14,6 +14,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define SEED_NOT_GIVEN INT64_MIN
+
 /* The options that every command has. */
 #define COMMON_OPTIONS 9
 static void common_table(cli_common *c, bool *help, option table[COMMON_OPTIONS])
@@ -187,7 +189,7 @@ status cli_parse(const cli *c, const char *usage, const char *about, const optio
 {
     bool help = false, options_end = false;
     option table[COMMON_OPTIONS];
-    *common = (cli_common){.device = "auto", .seed = 1};
+    *common = (cli_common){.device = "auto", .seed = SEED_NOT_GIVEN};
     common_table(common, &help, table);
     const grammar g = {c->argv[0], {own, table}};
     *args = c->args;
@@ -207,6 +209,9 @@ status cli_parse(const cli *c, const char *usage, const char *about, const optio
             return STATUS_OK;
         }
     }
+    common->seed_given = common->seed != SEED_NOT_GIVEN;
+    if (!common->seed_given)
+        common->seed = 1;
     TRY(check_common(&g, common));
     log_open(comm_rank(c->world), common->quiet);
     return STATUS_OK;

@@ -27,7 +27,8 @@ typedef struct {
     const char *output;
     const char *device; /* cpu, cuda, auto */
     int64_t threads;    /* 0: cores / ranks of the node */
-    int64_t seed;
+    int64_t seed;       /* 1 where it is not given */
+    bool seed_given;    /* then it goes before the seed of a configuration */
     bool force, quiet, json;
 } cli_common;
 

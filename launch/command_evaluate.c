@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static const char about[] =
@@ -108,7 +109,11 @@ static status output_can_be_made(const cli *c, const char *output)
     char parent[4096];
     snprintf(parent, sizeof parent, "%s", output);
     status st = STATUS_OK;
-    if (comm_rank(c->world) == 0 && access(dirname(parent), W_OK | X_OK) != 0)
+    struct stat s;
+    if (comm_rank(c->world) == 0 && stat(output, &s) == 0 && !S_ISDIR(s.st_mode))
+        st = fail(STATUS_USAGE, "%s: it is a file, and a folder is to be made; give another -o",
+                  output);
+    else if (comm_rank(c->world) == 0 && access(dirname(parent), W_OK | X_OK) != 0)
         st = fail(STATUS_USAGE, "%s: the folder cannot be made (%s); give another -o", output,
                   strerror(errno));
     return comm_agree(c->world, st);

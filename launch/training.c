@@ -80,7 +80,7 @@ static status read_config(const cli *c, const training_options *o, const char **
                         c->argv[0], args[i], c->argv[0]);
         TRY(config_override(cfg, args[i]));
     }
-    if (o->common.seed != INT64_MIN)
+    if (o->common.seed_given)
         cfg->seed = o->common.seed;
     return config_finish(cfg, true);
 }
@@ -148,7 +148,7 @@ static status check_options(const cli *c, const training_command *what, const tr
 
 status training_run(const cli *c, const training_command *what)
 {
-    training_options o = {.common = {.seed = INT64_MIN}};
+    training_options o = {0};
     option own[4] = {
         {"resume", 0, OPTION_FLAG, &o.resume, NULL, "continue from the newest checkpoint of RUN"},
         {"max-steps", 0, OPTION_INTEGER, &o.max_steps, "N",

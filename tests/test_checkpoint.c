@@ -138,6 +138,40 @@ static void newest_sound(void **state)
     assert_int_equal(checkpoint_head(c)->step, 30);
     checkpoint_close(&c);
     assert_int_equal(unlink(path), 0);
+    /* A sound pair under the name of another step is a copy, not the newest. */
+    const char *const ends[] = {"h5", "json"};
+    char was[1024], copy[1024];
+    for (int i = 0; i < 2; i++) {
+        snprintf(was, sizeof was, "%s/step-0000020.%s", dir, ends[i]);
+        snprintf(copy, sizeof copy, "%s/step-0000098.%s", dir, ends[i]);
+        assert_int_equal(link(was, copy), 0);
+    }
+    assert_int_equal(checkpoint_newest(dir, &c), STATUS_OK);
+    assert_int_equal(checkpoint_head(c)->step, 30);
+    checkpoint_close(&c);
+    for (int i = 0; i < 2; i++) {
+        snprintf(copy, sizeof copy, "%s/step-0000098.%s", dir, ends[i]);
+        assert_int_equal(unlink(copy), 0);
+    }
+}
+
+/* "latest" names a step of which no manifest is left: never the same as "no checkpoint yet". */
+static void pointer_without_checkpoint(void **state)
+{
+    (void)state;
+    char lost[1040];
+    checkpoint *c;
+    snprintf(lost, sizeof lost, "%s/lost", dir);
+    assert_int_equal(mkdir(lost, 0777), 0);
+    assert_int_equal(checkpoint_newest(lost, &c), STATUS_OK);
+    assert_null(c);
+    assert_int_equal(checkpoint_point(lost, "latest", 12), STATUS_OK);
+    assert_int_equal(checkpoint_newest(lost, &c), STATUS_DATA);
+    assert_non_null(strstr(failure_last()->text, "step-0000012.h5"));
+    snprintf(lost, sizeof lost, "%s/lost/latest", dir);
+    assert_int_equal(unlink(lost), 0);
+    snprintf(lost, sizeof lost, "%s/lost", dir);
+    assert_int_equal(rmdir(lost), 0);
 }
 
 static void prune_keeps(void **state)
@@ -197,8 +231,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(comes_back),   cmocka_unit_test(damage_is_refused),
-        cmocka_unit_test(newest_sound), cmocka_unit_test(prune_keeps),
-        cmocka_unit_test(full_disk),
+        cmocka_unit_test(newest_sound), cmocka_unit_test(pointer_without_checkpoint),
+        cmocka_unit_test(prune_keeps),  cmocka_unit_test(full_disk),
     };
     return cmocka_run_group_tests(tests, make, clear);
 }

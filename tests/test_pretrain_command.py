@@ -44,6 +44,12 @@ def run_directory(tmp, config):
     s = status(path)
     check("status", s["state"] == "done" and s["step"] == 12 and s["last_checkpoint"] == 12 and len(s["workers"]) == 2, s)
     refused("status of no run", run("status", tmp), 3, "no run directory")
+    # the seed: --seed before key=value before the configuration before 1
+    for name, args, seed in (("a", [], 1), ("b", ["seed=5"], 5), ("c", ["seed=5", "--seed", "7"], 7)):
+        seeded = os.path.join(tmp, "seed-" + name)
+        done("seed", run("pretrain", config, "-o", seeded, "-q", "--max-steps", "1", *args))
+        check("seed", f"seed: {seed}\n" in open(os.path.join(seeded, "config.yaml")).read(), seed)
+    refused("another seed", run("pretrain", config, "-o", os.path.join(tmp, "seed-b"), "--resume"), 2, "seed is 1")
     # the saved configuration is enough to do it again, from anywhere
     again = os.path.join(tmp, "again")
     done("again", run("pretrain", os.path.join(path, "config.yaml"), "-o", again, "-q", ranks=3, cwd="/"))
