@@ -115,6 +115,11 @@ status command_bench(const cli *c)
     if (batch_size < 1 || length < 1)
         return fail(STATUS_USAGE,
                     "bench: --batch and --seq-len must be at least 1; see crocuta bench --help");
+    if (batch_size > (INT64_C(1) << 40) / length)
+        return fail(STATUS_RESOURCE,
+                    "bench: %lld sequences of %lld tokens fit no machine; lower --batch or "
+                    "--seq-len",
+                    (long long)batch_size, (long long)length);
     bool training = strcmp(mode, "step") == 0;
     if (!training && strcmp(mode, "forward") != 0)
         return fail(STATUS_USAGE,

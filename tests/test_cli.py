@@ -56,6 +56,8 @@ def help_and_version():
 
 
 def wrong_calls(folder):
+    for batch in ("10000", "99999999999999"):  # refused before anything of that size is touched
+        refused(f"bench --batch {batch}", run("bench", "large-1m", "--batch", batch, "--seq-len", "1000000"), 4, "lower")
     good = os.path.join(folder, "good.yaml")
     open(good, "w").write("model: {preset: tiny-1k}\n")
     bad = os.path.join(folder, "bad.yaml")

@@ -74,6 +74,28 @@ static status run_optimizer(bench_state *s)
     return STATUS_OK;
 }
 
+/* Random tokens of (B, Lp), once the arenas have said that such a batch fits. */
+static status random_batch(bench_state *s)
+{
+    const int64_t B = s->b.s.B, L = s->b.s.L, Lp = s->b.s.Lp;
+    const size_t columns = (size_t)(B * Lp);
+    uint8_t *ids = malloc(columns), *targets = malloc(columns);
+    s->b.ids = ids;
+    s->b.targets = targets;
+    if (!ids || !targets)
+        return fail(STATUS_MEMORY, "bench: no memory for %zu tokens; lower --batch or --seq-len",
+                    columns);
+    memset(ids, TOKEN_PAD, columns);
+    memset(targets, TARGET_NONE, columns);
+    rng random = rng_at(1, RNG_TEST, 0, 0);
+    for (int64_t b = 0; b < B; b++)
+        for (int64_t t = 0; t < L; t++) {
+            ids[b * Lp + t] = (uint8_t)(TOKEN_A + rng_below(&random, 4));
+            targets[b * Lp + t] = (uint8_t)(TOKEN_A + rng_below(&random, 4));
+        }
+    return STATUS_OK;
+}
+
 static status time_rounds(bench_state *s, bool training, bench_result *r)
 {
     double forward[BENCH_ROUNDS_MOST], both[BENCH_ROUNDS_MOST], whole[BENCH_ROUNDS_MOST];
@@ -126,24 +148,7 @@ status bench_run(const config *c, device *dev, int64_t B, int64_t L, bool traini
     memset(r, 0, sizeof *r);
     r->start_bytes = resident_peak();
     bench_state s = {.dev = dev, .b = {.s = {B, L, length_padded(L)}, .training = training}};
-    size_t columns = (size_t)(B * s.b.s.Lp);
-    uint8_t *ids = malloc(columns), *targets = malloc(columns);
     status st;
-    if (!ids || !targets) {
-        st = fail(STATUS_MEMORY, "bench: no memory for %zu tokens; lower --batch or --seq-len",
-                  columns);
-        goto done;
-    }
-    memset(ids, TOKEN_PAD, columns);
-    memset(targets, TARGET_NONE, columns);
-    rng random = rng_at(1, RNG_TEST, 0, 0);
-    for (int64_t b = 0; b < B; b++)
-        for (int64_t t = 0; t < L; t++) {
-            ids[b * s.b.s.Lp + t] = (uint8_t)(TOKEN_A + rng_below(&random, 4));
-            targets[b * s.b.s.Lp + t] = (uint8_t)(TOKEN_A + rng_below(&random, 4));
-        }
-    s.b.ids = ids;
-    s.b.targets = targets;
     r->tokens = B * L;
     TRY_GOTO(done, model_open(c, 0, dev, &s.m));
     TRY_GOTO(done, model_initialise(s.m, 1));
@@ -152,6 +157,7 @@ status bench_run(const config *c, device *dev, int64_t B, int64_t L, bool traini
     r->flops = cost.flops_forward + (training ? cost.flops_backward : 0);
     r->bytes = cost.bytes_forward + (training ? cost.bytes_backward : 0);
     TRY_GOTO(done, model_prepare(s.m, s.b.s, keep_of(c), training));
+    TRY_GOTO(done, random_batch(&s));
     if (training) {
         s.moments = calloc((size_t)(2 * model_floats(s.m)), sizeof(float));
         if (!s.moments) {
@@ -176,7 +182,7 @@ done:
     arena_close(&s.room);
     free(s.moments);
     model_close(&s.m);
-    free(targets);
-    free(ids);
+    free((void *)(uintptr_t)s.b.targets);
+    free((void *)(uintptr_t)s.b.ids);
     return st;
 }

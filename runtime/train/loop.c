@@ -108,7 +108,8 @@ static status event(trainer *t, const char *name, const char *detail)
 static status not_finite(trainer *t, int64_t step, const char *what, double value)
 {
     char detail[128];
-    snprintf(detail, sizeof detail, "step %lld: the %s is %f", (long long)step + 1, what, value);
+    snprintf(detail, sizeof detail, "step %lld: the %s is %f", (long long)step + 1, what,
+             isnan(value) ? NAN : value); /* a NaN has a sign, which says nothing */
     TRY(event(t, "nan", detail));
     return fail(STATUS_INTERNAL,
                 "%s: %s; lower optimizer.lr or train.grad_clip, and continue from the last "
