@@ -77,6 +77,7 @@ def short_region(script, folder):
         check(f"a region of 160 sites: {name}", os.path.exists(os.path.join(folder, "out dir", name)))
     results = json.load(open(os.path.join(folder, "out dir", "evaluate", "evaluate.json")))["results"]
     check("the model is judged at its own length", any(x["method"] == "model" and x["context"] == 64 for x in results), results)
+    check("no interval from one block", "one block" in r.stdout, r.stdout[-2000:])
     check("no banner", not any(w in r.stdout + r.stderr for w in ("MPI_ABORT", "mpirun noticed", "-----")), r.stderr)
 
 

@@ -5,6 +5,23 @@
 #include <math.h>
 #include <string.h>
 
+static bool one_block(const window_set *w)
+{
+    for (int64_t i = 1; i < w->n; i++)
+        if (w->block[i] != w->block[0])
+            return false;
+    return true;
+}
+
+/* One person or one block drawn again and again is no interval. */
+static void print_interval(FILE *to, interval ci, const char *alone)
+{
+    if (alone)
+        fprintf(to, " %-16s", alone);
+    else
+        fprintf(to, " [%6.2f, %6.2f]", 100 * ci.low, 100 * ci.high);
+}
+
 static void print_context(const context_result *r, FILE *to)
 {
     fprintf(to, "\n%lld SNPs: %lld windows of %lld people, median span %.1f kb\n",
@@ -12,15 +29,17 @@ static void print_context(const context_result *r, FILE *to)
             r->median_span_bp / 1000);
     fprintf(to, "  %-10s %8s  %-16s %-16s %8s %8s %6s %8s  %-16s\n", "method", "accuracy",
             "95% over people", "95% over blocks", "balanced", "log loss", "ECE", "people", "95%");
+    const char *person = r->n_people < 2 ? "one person" : NULL;
+    const char *block = one_block(&r->windows) ? "one block" : NULL;
     for (int k = 0; k < r->n_methods; k++) {
         const method_result *m = &r->method[k];
-        fprintf(to,
-                "  %-10s %7.2f%%  [%6.2f, %6.2f] [%6.2f, %6.2f]  %7.2f%% %8.3f %6.3f %7.2f%%  "
-                "[%6.2f, %6.2f]\n",
-                m->method, 100 * m->accuracy, 100 * m->ci_people.low, 100 * m->ci_people.high,
-                100 * m->ci_blocks.low, 100 * m->ci_blocks.high, 100 * m->balanced_accuracy,
-                m->log_loss, m->ece, 100 * m->accuracy_person, 100 * m->ci_person.low,
-                100 * m->ci_person.high);
+        fprintf(to, "  %-10s %7.2f%% ", m->method, 100 * m->accuracy);
+        print_interval(to, m->ci_people, person);
+        print_interval(to, m->ci_blocks, block);
+        fprintf(to, "  %7.2f%% %8.3f %6.3f %7.2f%% ", 100 * m->balanced_accuracy, m->log_loss,
+                m->ece, 100 * m->accuracy_person);
+        print_interval(to, m->ci_person, person);
+        fprintf(to, "\n");
     }
 }
 
