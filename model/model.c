@@ -17,19 +17,19 @@ static status check_config(const config *c, int classes)
 {
     const config_model *m = &c->model;
     const char *f = name_of(c);
+    char at[CONFIG_PLACE];
     TRY(position_check(c));
     if (m->mixer == MIXER_ATTENTION)
         return fail(STATUS_USAGE,
-                    "%s:%d: model.mixer: attention is not in this version; use hyena or none", f,
-                    config_line(c, "model.mixer"));
+                    "%s: model.mixer: attention is not in this version; use hyena or none",
+                    config_place(c, "model.mixer", at));
     if (m->head == HEAD_CLASS_CONDITIONAL)
         return fail(STATUS_USAGE,
-                    "%s:%d: model.head: class-conditional is not in this version; use pooled", f,
-                    config_line(c, "model.head"));
+                    "%s: model.head: class-conditional is not in this version; use pooled",
+                    config_place(c, "model.head", at));
     if (c->objective != OBJECTIVE_AUTOREGRESSIVE)
-        return fail(STATUS_USAGE,
-                    "%s:%d: objective: only autoregressive is in this version; use it", f,
-                    config_line(c, "objective"));
+        return fail(STATUS_USAGE, "%s: objective: only autoregressive is in this version; use it",
+                    config_place(c, "objective", at));
     if (m->d_model < 1 || m->d_model > WIDTH_MAX || m->n_layer < 0 || m->n_layer > 1024 ||
         m->d_inner < 1 || m->d_inner > WIDTH_MAX || m->order < 2 || m->order > 16 || m->l_max < 2 ||
         m->filter_order < 1 || m->filter_order > 4096 || m->emb_dim < 3 || m->emb_dim > 1025 ||

@@ -45,12 +45,12 @@ status position_check(const config *c)
     static const char *const names[] = {"none",  "sinusoidal", "rope",     "fourier",
                                         "table", "fpe",        "fpe-multi"};
     const encoding_kind e = c->position.encoding;
+    char at[CONFIG_PLACE];
     if (e == ENCODING_ROPE || e == ENCODING_FOURIER || e == ENCODING_TABLE)
         return fail(STATUS_USAGE,
-                    "%s:%d: position.encoding: %s is not in this version; use none, sinusoidal, "
+                    "%s: position.encoding: %s is not in this version; use none, sinusoidal, "
                     "fpe or fpe-multi",
-                    c->file[0] ? c->file : "configuration", config_line(c, "position.encoding"),
-                    names[e]);
+                    config_place(c, "position.encoding", at), names[e]);
     if (position_levels(c) && (c->position.alpha < 1 || c->position.rank < 1))
         return fail(STATUS_USAGE,
                     "%s: position.alpha and position.rank are whole numbers from 1; correct them",

@@ -60,6 +60,7 @@ def wrong_calls(folder):
         refused(f"bench --batch {batch}", run("bench", "large-1m", "--batch", batch, "--seq-len", "1000000"), 4, "lower")
     good = os.path.join(folder, "good.yaml")
     open(good, "w").write("model: {preset: tiny-1k}\n")
+    refused("a key of the command line has no line", run("bench", good, "--batch", "1", "--seq-len", "64", "model.mixer=attention"), 2, "good.yaml: model.mixer")
     bad = os.path.join(folder, "bad.yaml")
     open(bad, "w").write("model: {preset: tiny-1k}\ntrain: {stepz: 5}\n")
     for ranks in (0, 3):

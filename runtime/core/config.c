@@ -80,6 +80,17 @@ int config_line(const config *c, const char *key)
     return i < 0 || c->given[i] != GIVEN_FILE ? 0 : c->line[i];
 }
 
+const char *config_place(const config *c, const char *key, char at[CONFIG_PLACE])
+{
+    const char *file = c->file[0] ? c->file : "configuration";
+    const int line = config_line(c, key);
+    if (line > 0)
+        snprintf(at, CONFIG_PLACE, "%s:%d", file, line);
+    else
+        snprintf(at, CONFIG_PLACE, "%s", file);
+    return at;
+}
+
 /* ---- values ---- */
 
 void config_defaults(config *c)
@@ -264,94 +275,83 @@ status config_preset(config *c, const char *name)
 
 /* ---- checks of several keys ---- */
 
-/* "FILE:LINE" of a key for a message, "FILE" where it is a default or an override. */
-static const char *at(const config *c, const char *key, char text[CONFIG_TEXT + 32])
-{
-    int line = config_line(c, key);
-    if (line > 0)
-        snprintf(text, CONFIG_TEXT + 32, "%s:%d", c->file, line);
-    else
-        snprintf(text, CONFIG_TEXT + 32, "%s", c->file[0] ? c->file : "configuration");
-    return text;
-}
-
 static status check_present(const config *c, bool with_data)
 {
-    char text[CONFIG_TEXT + 32];
+    char text[CONFIG_PLACE];
     const bool no_model = !any_given(c, "model") && c->model.preset[0] == '\0';
     const bool no_data = with_data && c->data.path[0] == '\0';
     if (no_model && no_data)
         return fail(STATUS_USAGE,
                     "%s: data.path and model (or model.preset) are missing; crocuta config study "
                     "prints a configuration to start from",
-                    at(c, "", text));
+                    config_place(c, "", text));
     if (no_model)
         return fail(
             STATUS_USAGE,
             "%s: model (or model.preset) is missing; add `model: {preset: study}`, or a shape",
-            at(c, "", text));
+            config_place(c, "", text));
     if (no_data)
         return fail(STATUS_USAGE, "%s: data.path is missing; add `data: {path: DATA.h5}`",
-                    at(c, "", text));
+                    config_place(c, "", text));
     return STATUS_OK;
 }
 
 static status check_lengths(const config *c)
 {
-    char text[CONFIG_TEXT + 32];
+    char text[CONFIG_PLACE];
     const bool filters = c->model.mixer == MIXER_HYENA && c->model.n_layer > 0;
     if (filters && c->data.seq_len > c->model.l_max)
         return fail(
             STATUS_USAGE,
             "%s: data.seq_len is %lld but model.l_max is %lld; set model.l_max to %lld or more",
-            at(c, given(c, "data.seq_len") ? "data.seq_len" : "model.l_max", text),
+            config_place(c, given(c, "data.seq_len") ? "data.seq_len" : "model.l_max", text),
             (long long)c->data.seq_len, (long long)c->model.l_max, (long long)c->data.seq_len + 2);
     for (int i = 0; i < c->n_stages; i++)
         if (c->stages[i].seq_len > c->data.seq_len)
             return fail(
                 STATUS_USAGE,
                 "%s: stages[%d].seq_len is %lld but data.seq_len is %lld; stages lead up to it",
-                at(c, "stages", text), i, (long long)c->stages[i].seq_len,
+                config_place(c, "stages", text), i, (long long)c->stages[i].seq_len,
                 (long long)c->data.seq_len);
     int64_t steps = 0;
     for (int i = 0; i < c->n_stages; i++)
         if (__builtin_add_overflow(steps, c->stages[i].steps, &steps) || steps > c->train.steps)
             return fail(STATUS_USAGE,
                         "%s: the stages take more steps than train.steps, %lld; raise train.steps",
-                        at(c, "stages", text), (long long)c->train.steps);
+                        config_place(c, "stages", text), (long long)c->train.steps);
     return STATUS_OK;
 }
 
 static status check_shape(const config *c)
 {
-    char text[CONFIG_TEXT + 32];
+    char text[CONFIG_PLACE];
     if (c->model.emb_dim % 2 == 0)
         return fail(STATUS_USAGE,
                     "%s: model.emb_dim is %lld, even; use an odd number (time, cosines, sines)",
-                    at(c, "model.emb_dim", text), (long long)c->model.emb_dim);
+                    config_place(c, "model.emb_dim", text), (long long)c->model.emb_dim);
     if (c->position.encoding == ENCODING_ROPE && c->model.mixer != MIXER_ATTENTION)
         return fail(
             STATUS_USAGE,
             "%s: position.encoding rope turns queries and keys, which only attention has; use "
             "model.mixer: attention or another encoding",
-            at(c, "position.encoding", text));
+            config_place(c, "position.encoding", text));
     return STATUS_OK;
 }
 
 static status check_training(config *c, bool with_data)
 {
-    char text[CONFIG_TEXT + 32];
+    char text[CONFIG_PLACE];
     if (with_data && c->train.tokens_per_step < c->data.seq_len)
         return fail(STATUS_USAGE,
                     "%s: train.tokens_per_step is %lld, less than one window of data.seq_len %lld; "
                     "raise it",
-                    at(c, "train.tokens_per_step", text), (long long)c->train.tokens_per_step,
-                    (long long)c->data.seq_len);
+                    config_place(c, "train.tokens_per_step", text),
+                    (long long)c->train.tokens_per_step, (long long)c->data.seq_len);
     if (c->scheduler.min_lr <= c->optimizer.lr)
         return STATUS_OK;
     if (given(c, "scheduler.min_lr"))
         return fail(STATUS_USAGE, "%s: scheduler.min_lr is above optimizer.lr, %g; lower it",
-                    at(c, "scheduler.min_lr", text), c->optimizer.lr);
+                    config_place(c, "scheduler.min_lr", text), c->optimizer.lr);
     c->scheduler.min_lr = 0.1 * c->optimizer.lr;
     return STATUS_OK;
 }

@@ -164,6 +164,11 @@ status config_finish(config *c, bool with_data);
 /* The line on which a key was written (0: default or override), for messages of later checks. */
 int config_line(const config *c, const char *key);
 
+/* Where a key stands, as an error begins: FILE:LINE, or FILE alone where no line gave it (an
+ * override, a default). Writes and returns at. */
+#define CONFIG_PLACE (CONFIG_TEXT + 32)
+const char *config_place(const config *c, const char *key, char at[CONFIG_PLACE]);
+
 /* data.path resolved against the configuration's folder. */
 void config_data_path(const config *c, char path[CONFIG_TEXT]);
 
