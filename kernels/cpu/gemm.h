@@ -9,6 +9,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* oneDNN 2.6.3 keeps data below the stack pointer, further than a signal handler's frame leaves
+ * alone: on a thread that calls these, signals with handlers must be blocked
+ * (runtime/train/signals.h). */
+
 /* C = op(A) op(B) + beta C;   op(A) (M, K), op(B) (K, N), C (M, N), row-major with row strides lda,
  * ldb, ldc of the matrices as stored (A is (K, M) where trans_a, B is (N, K) where trans_b). With
  * beta 0, C is not read. */

@@ -137,8 +137,8 @@ status train_run(const train_request *ask, comm *world)
     train_roles roles;
     trainer *t = calloc(1, sizeof *t);
     status st = t ? STATUS_OK : fail(STATUS_MEMORY, "train: no memory; close other programs");
-    if (ask->config->checkpoint.on_signal)
-        signals_watch();
+    if (st == STATUS_OK && ask->config->checkpoint.on_signal)
+        st = signals_watch();
     if (st == STATUS_OK && comm_rank(world) == 0)
         st = run_directory_check(&dir, ask->run, ask->resume, ask->force);
     st = comm_agree(world, st);
