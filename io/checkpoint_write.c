@@ -4,6 +4,7 @@
 #include "io/checkpoint.h"
 #include "io/checkpoint_manifest.h"
 #include "io/h5.h"
+#include "io/replace.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,20 +18,6 @@ void checkpoint_path(const char *dir, int64_t step, char path[1024])
     snprintf(path, 1024, "%s/step-%07lld.h5", dir, (long long)step);
 }
 
-static status folder_sync(const char *dir)
-{
-    int fd = open(dir, O_RDONLY | O_DIRECTORY);
-    if (fd < 0)
-        return fail(STATUS_RESOURCE, "%s: %s; look at the folder's permissions", dir,
-                    strerror(errno));
-    int rc = fsync(fd);
-    int why = errno;
-    close(fd);
-    if (rc != 0 && why != EINVAL) /* some network file systems cannot sync a folder */
-        return fail(STATUS_RESOURCE, "%s: fsync: %s; look at the disk", dir, strerror(why));
-    return STATUS_OK;
-}
-
 static status file_sync(const char *path)
 {
     int fd = open(path, O_RDONLY);
@@ -42,32 +29,6 @@ static status file_sync(const char *path)
                     strerror(why));
     }
     close(fd);
-    return STATUS_OK;
-}
-
-/* A small file: temporary name, sync, rename. */
-static status text_write(const char *path, const char *text, size_t bytes)
-{
-    char part[1100];
-    snprintf(part, sizeof part, "%s.tmp", path);
-    FILE *f = fopen(part, "wb");
-    if (!f)
-        return fail(STATUS_RESOURCE, "%s: %s; look at the folder's permissions", part,
-                    strerror(errno));
-    bool good = fwrite(text, 1, bytes, f) == bytes && fflush(f) == 0 && fsync(fileno(f)) == 0;
-    int why = errno;
-    if (fclose(f) != 0 && good) {
-        good = false;
-        why = errno;
-    }
-    if (good && rename(part, path) != 0) {
-        good = false;
-        why = errno;
-    }
-    if (!good) {
-        unlink(part);
-        return fail(STATUS_RESOURCE, "%s: %s; look at free space and quota", path, strerror(why));
-    }
     return STATUS_OK;
 }
 
@@ -157,14 +118,14 @@ status checkpoint_write(const char *dir, const checkpoint_header *h,
                   strerror(errno));
         goto failed;
     }
-    st = text_write(beside, text, strlen(text));
+    st = replace_text(beside, text);
     if (st != STATUS_OK) {
-        unlink(path); /* without its manifest it is no checkpoint: it only fills the disk */
+        unlink(beside); /* one without the other is no checkpoint: it only fills the disk */
+        unlink(path);
         goto failed;
     }
-    st = folder_sync(dir);
     free(text);
-    return st;
+    return STATUS_OK;
 
 failed:
     unlink(part);
@@ -177,8 +138,7 @@ status checkpoint_point(const char *dir, const char *which, int64_t step)
     char path[1024], line[64];
     snprintf(path, sizeof path, "%s/%s", dir, which);
     snprintf(line, sizeof line, "step-%07lld.h5\n", (long long)step);
-    TRY(text_write(path, line, strlen(line)));
-    return folder_sync(dir);
+    return replace_text(path, line);
 }
 
 status checkpoint_prune(const char *dir, int64_t keep, int64_t *removed)
