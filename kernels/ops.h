@@ -231,6 +231,74 @@ status classify_backward(device *dev, const classify_args *a, const float *resid
                          float *dresidual, const classify_grads *grads, arena *ws);
 op_cost classify_cost(const classify_args *a);
 
+/* ---- ranges: sums of table rows over the sites that a token skipped
+ * out[col, r] = sum over i in [start[col], start[col + 1]) of A[slot[i], r]
+ *
+ *   start (columns + 1) ascending    slot (start[columns]) int32, -1 adds nothing    A (rows, k)
+ *   out (columns, k) row by row; an empty range gives zeros.
+ *
+ * The ranges of a window do not overlap, so a running sum reads each row once: the work of a
+ * prefix sum over the site axis without its cancellation. Backward is rows_reduce with `of`: entry
+ * i has the gradient of its column. */
+typedef struct {
+    int64_t columns, k;
+    const int64_t *start;
+    const int32_t *slot;
+    const float *A;
+} ranges_args;
+status ranges_forward(device *dev, const ranges_args *a, float *out, arena *ws);
+op_cost ranges_cost(const ranges_args *a, int64_t entries);
+
+/* ---- sites: class-conditional next-site head, ragged over the sites of each window's span
+ * (docs/model.md) h = LN(residual);  for site j after token t (the last carried one before j), with
+ * R(j) the sum of `run` rows of the sites strictly between t and j:
+ *
+ *   query_c(j) = W_c h[t] + b_c + V_c R(j)                     (rank); token -1: query 0
+ *   logit_c(j) = bias_c[j] + < query_c(j), G[j] >
+ *   w_c  = sum over the sites of the window of log sigma(carried ? logit_c(j) : -logit_c(j))
+ *   e_c  = sum over the tokens t < count of ( Eo gelu(Eh h[t] + eh) + eo )_c / 8
+ *   class logit_c = scale * w_c + e_c
+ *
+ *   rows (unique, 2 rank + classes): G, run, bias, one after the other;  slot -1: a row of zeros
+ *   W (classes * rank, d)  b (classes * rank)  V (classes * rank, rank)
+ *   Eh (H, d) eh (H) Eo (classes, H) eo (classes): H 0: no evidence, e = 0, and scale is not read
+ *   entries [start[b], start[b + 1]) of slot, token, carried are the sites of sequence b,
+ *   ascending by site; token (..) int32 position t in the sequence, -1 before the first carried
+ *   site. All index arrays are addressed by start's own values (start[0] need not be 0), and
+ *   start[B] - start[0] is n.
+ *
+ * Loss with labels (classes > 1): over sequences with a label y, cross entropy of the class logits
+ * plus site_weight times the mean over the sequence's sites of -log p_y(j); count: those
+ * sequences. Without labels (labels NULL): the sum over sites with token >= 0 of -log p_0(j);
+ * count: carried ones among them. */
+typedef struct {
+    batch_shape s;
+    int64_t d, classes, rank, H;
+    const float *ln_w, *ln_b; /* NULL: no norm */
+    const float *W, *b, *V, *Eh, *eh, *Eo, *eo, *scale;
+    const float *rows;
+    const int64_t *start;   /* (B + 1) */
+    const int32_t *slot;    /* (n) into rows */
+    const int32_t *token;   /* (n) */
+    const uint8_t *carried; /* (n) 0, 1 */
+    const int32_t *count;   /* (B) tokens of each sequence; NULL: all L */
+    const int32_t *labels;  /* (B), -1: none; NULL: unconditional */
+    double site_weight;
+} sites_args;
+typedef struct {
+    float *ln_w, *ln_b, *W, *b, *V, *Eh, *eh, *Eo, *eo, *scale;
+} sites_grads;
+/* Each output may be NULL: class_logits (B, classes), site_logits (n, classes) from entry start[0]
+ * on, sequence_nll (B): -log p summed over the sites, of the label's class (class 0 without). */
+status sites_forward(device *dev, const sites_args *a, const float *residual, float *class_logits,
+                     float *site_logits, double *sequence_nll, loss_sum *loss, arena *ws);
+/* dresidual written; grads added; drows (n, 2 rank + classes) written: the gradient of each entry's
+ * row, zero where slot is -1 (rows_reduce sums duplicates). */
+status sites_backward(device *dev, const sites_args *a, const float *residual, loss_sum *loss,
+                      float *dresidual, const sites_grads *grads, float *drows, arena *ws);
+/* The entries' own arrays aside; n: entries expected. */
+op_cost sites_cost(const sites_args *a, int64_t n);
+
 /* ---- optimizer
  * ---------------------------------------------------------------------------------------------
  * norm: sum of squares of n numbers, in fp64, the same for any number of threads. NaN and infinity

@@ -39,6 +39,18 @@ typedef struct {
 
 typedef struct model model;
 
+/* The sites of the windows' spans, ragged: for each window the sites of the set from its first
+ * carried one to its last, without those at which the person has no call; a site once, however many
+ * of its alleles are carried. Entries [start[b], start[b + 1]) are sequence b's; start[0] need not
+ * be 0. */
+typedef struct {
+    const int64_t *start;   /* (B + 1) */
+    const int32_t *site;    /* (n) ascending in a window: indices into the data set's sites */
+    const int32_t *token;   /* (n) position in the sequence of the last carried token before it, -1:
+                               none (the first carried site) */
+    const uint8_t *carried; /* (n) 1: this very site is carried (its token is the next one) */
+} span_sites;
+
 /* What a step of training or an evaluation is given. All pointers belong to the caller. */
 typedef struct {
     batch_shape s;
@@ -50,6 +62,8 @@ typedef struct {
     const int32_t *chromosome; /* (B) */
     const int32_t *site;       /* (B, Lp) site of the data set, -1 none; NULL unless rows: site */
     const int32_t *label;      /* (B), -1 none; NULL: no classifier loss */
+    const int32_t *count;      /* (B) tokens of each sequence, the rest pads; NULL: all L */
+    span_sites span;           /* start NULL: not given (absent sums and site heads need it) */
     uint64_t step;             /* for dropout */
     int64_t first_sequence; /* index of sequence 0 in the global batch: dropout masks do not depend
                                on ranks */

@@ -15,7 +15,7 @@
 #define CONFIG_AUTO 0    /* an integer that was written `auto` */
 
 typedef enum { TOKENS_SNP, TOKENS_NUCLEOTIDE } tokens_kind;
-typedef enum { ALLELES_UNION, ALLELES_HAPLOTYPE } alleles_kind;
+typedef enum { ALLELES_UNION, ALLELES_HAPLOTYPE, ALLELES_BOTH } alleles_kind;
 typedef enum { ABSENT_NONE, ABSENT_SUMS } absent_kind;
 typedef enum { SAMPLING_STRATIFIED, SAMPLING_MATING } sampling_kind;
 typedef enum { SHARDING_VIRTUAL, SHARDING_REPLICATED } sharding_kind;
@@ -56,6 +56,9 @@ typedef struct {
     sharding_kind sharding;
     unphased_kind unphased;
     double mosaic_rate, flip_rate;
+    double augment_from;       /* fraction of the steps before mosaics and flips begin */
+    int64_t train_people;      /* 0: all; otherwise so many, the classes in proportion */
+    char exclude[CONFIG_TEXT]; /* regions that no training window may touch, "" none */
 } config_data;
 
 typedef struct {
@@ -65,6 +68,8 @@ typedef struct {
     double filter_shift;
     double embed_dropout; /* published: 0.1; here 0 unless asked for */
     head_kind head;
+    int64_t head_rank;    /* of the class-conditional head */
+    double residual_init; /* spread of out_proj and fc2 before / sqrt(2 n_layer) */
 } config_model;
 
 typedef struct {
@@ -79,6 +84,8 @@ typedef struct {
 typedef struct {
     double lr, betas[2], eps, weight_decay, filter_weight_decay;
     double rows_lr, head_lr; /* 0: as lr */
+    bool clip_rows;     /* do rows take part in the norm that is clipped, and are they scaled */
+    bool decay_vectors; /* weight decay on norms and biases too, as published */
 } config_optimizer;
 
 typedef struct {
@@ -104,6 +111,7 @@ typedef struct {
 typedef struct {
     pool_kind pool;
     int64_t head_hidden; /* 0: linear head */
+    double site_weight;  /* of the sites' mean loss beside the class's, class-conditional head */
     double lr;
     int64_t steps;
 } config_finetune;

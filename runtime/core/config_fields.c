@@ -39,7 +39,7 @@ const field config_fields[] = {
      FIELD_TEXT,
      AT(data.path),
      1,
-     FIELD_HARMLESS,
+     FIELD_HARMLESS | FIELD_PATH,
      0,
      0,
      {NULL},
@@ -51,11 +51,12 @@ const field config_fields[] = {
          "snp", "nucleotide"),
     WORD("data.alleles", data.alleles, 0, "union",
          "a window holds what either haplotype carries (S: union), or what one of them carries "
-         "(haplotype)",
-         "union", "haplotype"),
+         "(haplotype); both: trains on haplotypes and judges a union window by its two haplotypes "
+         "as two sequences, log-odds added (phased data)",
+         "union", "haplotype", "both"),
     WORD("data.absent", data.absent, 0, "none",
-         "sites that are not carried: none leaves them out; sums adds them up between tokens (not "
-         "in this version)",
+         "sites that are not carried: none leaves them out; sums gives each token the sum of the "
+         "absent rows that it skipped",
          "none", "sums"),
     INTEGER("data.seq_len", data.seq_len, 2, 1073741824, 0, "1024",
             "tokens of a window: carried sites of one person in a row"),
@@ -63,8 +64,9 @@ const field config_fields[] = {
             "bp; a window never spans a larger gap between neighbouring sites of the set (O)"),
     WORD("data.sampling", data.sampling, 0, "stratified",
          "how a window is drawn: stratified draws superpopulation, individual, chromosome and "
-         "start, each uniform (S); mating takes two haplotypes of two people of a class (not in "
-         "this version)",
+         "start, each uniform (S); mating makes a person of two haplotypes of two training people "
+         "of "
+         "one class (unphased people: real ones)",
          "stratified", "mating"),
     WORD("data.sharding", data.sharding, 0, "virtual",
          "whom a place in the batch is drawn from: the people of its virtual shard (64 or more), "
@@ -75,9 +77,23 @@ const field config_fields[] = {
         "unphased heterozygotes where data.alleles is haplotype: refuse the data set, or drop them",
         "refuse", "drop"),
     REAL("data.mosaic_rate", data.mosaic_rate, 0, 1, 0, "0",
-         "chance of a switch of haplotype at a token, in mating (not in this version: 0)"),
+         "mating: chance at each site that a haplotype goes on as another one of its class"),
     REAL("data.flip_rate", data.flip_rate, 0, 1, 0, "0",
-         "chance that a token's allele is changed, for robustness (not in this version: 0)"),
+         "chance at each site that carried becomes absent or absent carried, for robustness"),
+    REAL("data.augment_from", data.augment_from, 0, 1, 0, "0",
+         "fraction of the steps after which mosaic_rate and flip_rate act"),
+    INTEGER("data.train_people", data.train_people, 0, INT32, 0, "0",
+            "train on so many of the training people, labels in proportion; 0: on all"),
+    {"data.exclude",
+     FIELD_TEXT,
+     AT(data.exclude),
+     1,
+     0,
+     0,
+     0,
+     {NULL},
+     NULL,
+     "chr:from-to[,chr:from-to..]: regions that no training window touches"},
 
     {"model.preset",
      FIELD_NAME,
@@ -113,8 +129,13 @@ const field config_fields[] = {
     REAL("model.embed_dropout", model.embed_dropout, 0, 1, FIELD_BELOW, "0.0",
          "dropout after the embedding (published: 0.1)"),
     WORD("model.head", model.head, 0, "pooled",
-         "classifier: pooled hidden states, or class-conditional likelihoods (not in this version)",
+         "classifier: pooled hidden states, or class-conditional: the likelihood of every site of "
+         "the span under each class",
          "pooled", "class-conditional"),
+    INTEGER("model.head_rank", model.head_rank, 1, 1024, 0, "32",
+            "numbers of a site's row in the class-conditional and next-site heads"),
+    REAL("model.residual_init", model.residual_init, 0, 1, 0, "0.02",
+         "spread of out_proj and fc2 at the start, before / sqrt(2 n_layer)"),
 
     WORD("position.encoding", position.encoding, 0, "fpe",
          "what a token knows of its position in bp: fpe, a row A[floor((p-1)/alpha)] times B; "
@@ -171,6 +192,11 @@ const field config_fields[] = {
     REAL("optimizer.head_lr", optimizer.head_lr, 0, 100, 0, "0",
          "peak learning rate of the classifier; 0: as everything else"),
 
+    BOOL("optimizer.clip_rows", optimizer.clip_rows, 0, "true",
+         "rows count in the norm that train.grad_clip limits and are clipped with the rest"),
+    BOOL("optimizer.decay_vectors", optimizer.decay_vectors, 0, "true",
+         "weight decay on norms and biases too (as published); false: on matrices alone"),
+
     WORD("scheduler.name", scheduler.name, 0, "cosine",
          "course of the learning rate after the warm-up", "cosine", "constant"),
     REAL("scheduler.warmup", scheduler.warmup, 0, 1, 0, "0.01",
@@ -219,6 +245,8 @@ const field config_fields[] = {
          "how the hidden states of a window become one vector", "mean", "last"),
     INTEGER("finetune.head_hidden", finetune.head_hidden, 0, 65536, 0, "128",
             "width of the head's hidden layer; 0: linear head"),
+    REAL("finetune.site_weight", finetune.site_weight, 0, 1e6, 0, "10",
+         "class-conditional head: weight of the mean loss over sites beside that of the class"),
     REAL("finetune.lr", finetune.lr, 0, 100, FIELD_ABOVE, "6.0e-5",
          "peak learning rate of fine-tuning, in place of optimizer.lr"),
     INTEGER("finetune.steps", finetune.steps, 1, STEPS, FIELD_HARMLESS, "5000",

@@ -20,6 +20,7 @@ typedef enum {
 #define FIELD_ABOVE 2    /* least itself is excluded */
 #define FIELD_BELOW 4    /* most itself is excluded */
 #define FIELD_HARMLESS 8 /* may change when a run is resumed */
+#define FIELD_PATH 16    /* text that is a path relative to the configuration's folder */
 #define NOWHERE ((size_t)-1)
 #define FIELD_WORDS 12
 

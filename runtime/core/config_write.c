@@ -23,7 +23,7 @@ static void absolute_path(const config *c, char path[CONFIG_TEXT])
 static void value_of(const config *c, int index, char *text, size_t size)
 {
     const field *f = &config_fields[index];
-    if (f->kind != FIELD_TEXT || c->data.path[0] == '\0') {
+    if (!(f->flags & FIELD_PATH) || c->data.path[0] == '\0') {
         field_get(f, c, text, size);
         return;
     }
@@ -137,6 +137,8 @@ static json_t *json_value(const config *c, int index)
     case FIELD_TEXT:
         if (*from == '\0')
             return json_null();
+        if (!(f->flags & FIELD_PATH))
+            return json_string(from);
         absolute_path(c, text);
         json_t *path = json_string(text);
         return path ? path : json_null(); /* a name that is not UTF-8 has no place in JSON */
