@@ -1,7 +1,7 @@
 /* Draws: see draws.h. The index holds pieces and, for every pool of people (a shard's class), its
  * people by their longest piece: who can give a window of any length is then a prefix, found by
  * bisection, and no index depends on the length. */
-#include "io/draws.h"
+#include "io/draws_state.h"
 
 #include "runtime/core/rng.h"
 
@@ -10,26 +10,6 @@
 
 #define RANK_STEP 64 /* entries between two samples of a haplotype's rank */
 #define TOKEN_A 7    /* A C G T are 7..10 in the vocabulary: docs/model.md */
-
-/* People who are drawn from, by shard and class; each group by longest piece, longest first. */
-typedef struct {
-    int64_t shards, classes;
-    int64_t *begin; /* (shards * classes + 1) into person */
-    int32_t *person;
-} pool;
-
-struct draws {
-    const dataset *d;
-    uint64_t seed;
-    bool haplotypes;
-    piece *pieces;
-    int64_t n_pieces;
-    int64_t *piece_of; /* (n_people * n_chromosomes + 1) */
-    int64_t *longest;  /* by person */
-    int64_t *rank[2];  /* entries of haplotype 1, 2 before entry RANK_STEP * k */
-    int64_t carried[2];
-    pool train, valid;
-};
 
 /* ---- sequences ---- */
 

@@ -56,6 +56,26 @@ window draws_valid(const draws *x, int64_t i, int64_t length);
 status draws_tile(const draws *x, split_kind split, int64_t length, int64_t stride, window **out,
                   int64_t *n);
 
+/* A sequence copied out, with the stretch of sites that it speaks of. Arrays belong to it and grow;
+ * begin with {0}. */
+typedef struct {
+    int32_t chromosome, label;    /* label -1: none */
+    int64_t count;                /* tokens */
+    uint8_t *ids;                 /* (count) A C G T = 7..10 */
+    int32_t *site;                /* (count) ascending; a site with two alleles is two tokens */
+    int64_t first_site, end_site; /* the span [first, end): from the first carried site to behind
+                                     the last; empty without tokens */
+    missing_run
+        *missing; /* (n_missing) ascending, apart: no call; they may reach beyond the span */
+    int64_t n_missing;
+    int64_t room, missing_room; /* of the arrays */
+} drawn;
+
+void drawn_free(drawn *s);
+
+/* A window of a real person. */
+status draws_copy(const draws *x, const window *w, drawn *into);
+
 /* Tokens of a window: ids (A C G T = 7..10), positions (1-based), sites; each of `count`; NULL: not
  * wanted. */
 void draws_fill(const draws *x, const window *w, uint8_t *ids, int32_t *position, int32_t *at_site);

@@ -195,7 +195,7 @@ static status feed_for(evaluate_model *m, int64_t length)
     if (m->f.L == length && m->f.room == m->room)
         return STATUS_OK;
     feed_close(&m->f);
-    return feed_open(m->room, length, &m->f);
+    return feed_open(m->room, length, feed_wants_spans(&m->file->c), &m->f);
 }
 
 /* Equal pieces of a window that is longer than the model: piece k of `pieces`; all windows of a set
@@ -244,7 +244,7 @@ static status run_batch(evaluate_model *m, const window_set *w, int64_t at, int6
         const window p = piece_of_window(&w->at[at + i], pieces, k);
         if (i == 0)
             TRY(feed_for(m, p.count));
-        feed_fill(&m->f, i, w->d, w->x, &p, classify);
+        TRY(feed_fill(&m->f, i, w->d, w->x, &p, classify));
     }
     if (classify)
         return classify_batch(m, n, logp + at * m->file->classes);

@@ -4,7 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-status feed_open(int64_t room, int64_t L, feed *out)
+bool feed_wants_spans(const config *c)
+{
+    return c->data.absent == ABSENT_SUMS || c->model.head == HEAD_CLASS_CONDITIONAL ||
+           c->objective == OBJECTIVE_NEXT_SITE;
+}
+
+status feed_open(int64_t room, int64_t L, bool spans, feed *out)
 {
     if (room < 1)
         room = 1;
@@ -16,9 +22,11 @@ status feed_open(int64_t room, int64_t L, feed *out)
     out->site = malloc(n * sizeof *out->site);
     out->chromosome = malloc((size_t)room * sizeof *out->chromosome);
     out->label = malloc((size_t)room * sizeof *out->label);
-    out->scratch = malloc((size_t)L * sizeof *out->scratch);
+    out->count = calloc((size_t)room, sizeof *out->count);
+    if (spans)
+        out->span_start = calloc((size_t)room + 1, sizeof *out->span_start);
     if (out->ids && out->targets && out->position && out->site && out->chromosome && out->label &&
-        out->scratch)
+        out->count && (out->span_start || !spans))
         return STATUS_OK;
     feed_close(out);
     return fail(STATUS_MEMORY,
@@ -34,19 +42,75 @@ void feed_close(feed *f)
     free(f->site);
     free(f->chromosome);
     free(f->label);
-    free(f->scratch);
+    free(f->count);
+    free(f->span_start);
+    free(f->span_site);
+    free(f->span_token);
+    free(f->span_carried);
+    drawn_free(&f->scratch);
     *f = (feed){0};
 }
 
-void feed_fill(feed *f, int64_t i, const dataset *d, const draws *x, const window *w, bool classify)
+static status span_reserve(feed *f, int64_t n)
+{
+    if (n <= f->span_room)
+        return STATUS_OK;
+    n += n / 2;
+    int32_t *at_site = realloc(f->span_site, (size_t)n * sizeof *at_site);
+    if (at_site)
+        f->span_site = at_site;
+    int32_t *token = realloc(f->span_token, (size_t)n * sizeof *token);
+    if (token)
+        f->span_token = token;
+    uint8_t *carried = realloc(f->span_carried, (size_t)n * sizeof *carried);
+    if (carried)
+        f->span_carried = carried;
+    if (!at_site || !token || !carried)
+        return fail(STATUS_MEMORY,
+                    "batch: no memory for the %lld sites that its windows span; lower "
+                    "train.tokens_per_step",
+                    (long long)n);
+    f->span_room = n;
+    return STATUS_OK;
+}
+
+/* The called sites of a sequence's span, behind those of the sequence before it. */
+static status put_span(feed *f, int64_t i, const drawn *s)
+{
+    int64_t n = f->span_start[i], m = 0;
+    int32_t next = 0; /* first token that is not passed yet */
+    TRY(span_reserve(f, n + s->end_site - s->first_site));
+    for (int64_t at = s->first_site; at < s->end_site; at++) {
+        const bool carried = next < s->count && s->site[next] == at;
+        while (m < s->n_missing && (int64_t)s->missing[m].first + s->missing[m].count <= at)
+            m++;
+        if (!carried && m < s->n_missing && s->missing[m].first <= at)
+            continue;
+        f->span_site[n] = (int32_t)at;
+        f->span_token[n] = next - 1;
+        f->span_carried[n] = carried;
+        n++;
+        while (next < s->count && s->site[next] == at)
+            next++;
+    }
+    f->span_start[i + 1] = n;
+    return STATUS_OK;
+}
+
+status feed_put(feed *f, int64_t i, const dataset *d, const drawn *s, bool classify)
 {
     uint8_t *ids = f->ids + i * f->Lp, *targets = f->targets + i * f->Lp;
     int64_t *position = f->position + i * f->Lp;
     int32_t *at_site = f->site + i * f->Lp;
-    const int64_t n = w->count;
-    draws_fill(x, w, ids, f->scratch, at_site);
-    for (int64_t t = 0; t < n; t++)
-        position[t] = f->scratch[t];
+    const int64_t n = s->count;
+    if (n > f->L)
+        return fail(STATUS_INTERNAL, "batch: a sequence of %lld tokens where %lld fit; report this",
+                    (long long)n, (long long)f->L);
+    for (int64_t t = 0; t < n; t++) {
+        ids[t] = s->ids[t];
+        at_site[t] = s->site[t];
+        position[t] = d->sites[s->site[t]].position;
+    }
     memset(ids + n, TOKEN_PAD, (size_t)(f->Lp - n));
     memset(position + n, 0, (size_t)(f->Lp - n) * sizeof *position);
     for (int64_t t = n; t < f->Lp; t++)
@@ -56,16 +120,25 @@ void feed_fill(feed *f, int64_t i, const dataset *d, const draws *x, const windo
         memcpy(targets, ids + 1, (size_t)(n - 1));
         f->predicted += n - 1;
     }
-    f->chromosome[i] = n ? w->chromosome : 0;
-    f->label[i] = n ? d->people[w->person].label : -1;
+    f->chromosome[i] = s->chromosome;
+    f->label[i] = s->label;
+    f->count[i] = (int32_t)n;
     if (classify)
         f->predicted += f->label[i] >= 0;
+    return f->span_start ? put_span(f, i, s) : STATUS_OK;
+}
+
+status feed_fill(feed *f, int64_t i, const dataset *d, const draws *x, const window *w,
+                 bool classify)
+{
+    TRY(draws_copy(x, w, &f->scratch));
+    return feed_put(f, i, d, &f->scratch, classify);
 }
 
 batch feed_slice(const feed *f, int64_t from, int64_t n, bool classify)
 {
     const int64_t at = from * f->Lp;
-    return (batch){
+    batch b = {
         .s = {n, f->L, f->Lp},
         .ids = f->ids + at,
         .targets = classify ? NULL : f->targets + at,
@@ -73,6 +146,10 @@ batch feed_slice(const feed *f, int64_t from, int64_t n, bool classify)
         .chromosome = f->chromosome + from,
         .site = f->site + at,
         .label = classify ? f->label + from : NULL,
+        .count = f->count + from,
         .first_sequence = f->first + from,
     };
+    if (f->span_start)
+        b.span = (span_sites){f->span_start + from, f->span_site, f->span_token, f->span_carried};
+    return b;
 }

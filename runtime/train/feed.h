@@ -16,16 +16,31 @@ typedef struct {
     int64_t *position;           /* (room, Lp) */
     int32_t *site;               /* (room, Lp) */
     int32_t *chromosome, *label; /* (room) */
-    int32_t *scratch;            /* (L) positions of one window */
+    int32_t *count;              /* (room) tokens, the rest pads */
+
+    /* Sites of the spans, as model/model.h has them (span_sites); NULL where not asked for. */
+    int64_t *span_start;             /* (room + 1) */
+    int32_t *span_site, *span_token; /* (span_room) */
+    uint8_t *span_carried;           /* (span_room) */
+    int64_t span_room;
+
+    drawn scratch; /* the sequence that is being put in */
 } feed;
 
-status feed_open(int64_t room, int64_t L, feed *out);
+/* Does a model of this configuration read the sites of a window's span? */
+bool feed_wants_spans(const config *c);
+
+status feed_open(int64_t room, int64_t L, bool spans, feed *out);
 void feed_close(feed *f);
 
-/* Sequence i from a window of L entries; a window of none gives a sequence without targets.
- * classify: the target is the person's label alone. */
-void feed_fill(feed *f, int64_t i, const dataset *d, const draws *x, const window *w,
-               bool classify);
+/* Sequence i from a window of at most L entries; a window of none gives a sequence without targets.
+ * classify: the target is the person's label alone. With spans, sequences are filled in order, i =
+ * 0, 1, 2 ...: filling i forgets what came behind it. */
+status feed_fill(feed *f, int64_t i, const dataset *d, const draws *x, const window *w,
+                 bool classify);
+
+/* The same from a sequence that was drawn (at most L tokens). */
+status feed_put(feed *f, int64_t i, const dataset *d, const drawn *s, bool classify);
 
 /* Sequences [from, from + n) as a batch: pointers into the feed. */
 batch feed_slice(const feed *f, int64_t from, int64_t n, bool classify);

@@ -28,7 +28,7 @@ status loader_make(const loader_source *source, int64_t step, feed *into)
     const share mine = deal_share(now->slots, source->workers, source->worker);
     if (into->L != now->seq_len || into->room < mine.count) {
         feed_close(into);
-        TRY(feed_open(mine.count, now->seq_len, into));
+        TRY(feed_open(mine.count, now->seq_len, source->spans, into));
     }
     into->n = mine.count;
     into->first = mine.first;
@@ -41,7 +41,7 @@ status loader_make(const loader_source *source, int64_t step, feed *into)
                         "%s: no training person has a window of %lld carried sites; lower "
                         "data.seq_len (or the stage's)",
                         source->data->path, (long long)now->seq_len);
-        feed_fill(into, i, source->data, source->draws, &w, source->classify);
+        TRY(feed_fill(into, i, source->data, source->draws, &w, source->classify));
     }
     return STATUS_OK;
 }

@@ -228,7 +228,7 @@ static status enter_validation(trainer *t)
 {
     const config *c = t->ask->config;
     feed_close(&t->validation);
-    TRY(feed_open(t->micro_batch, t->stage->seq_len, &t->validation));
+    TRY(feed_open(t->micro_batch, t->stage->seq_len, feed_wants_spans(c), &t->validation));
     free(t->class_logits);
     t->class_logits = calloc((size_t)(t->micro_batch * (t->data->n_labels + 1)), sizeof(float));
     if (!t->class_logits)
@@ -320,6 +320,7 @@ status trainer_open(trainer *t, const train_request *ask, const train_roles *rol
                                   .workers = t->workers,
                                   .worker = t->worker,
                                   .classify = ask->finetune,
+                                  .spans = feed_wants_spans(ask->config),
                                   .end = t->last};
     return loader_open(&source, t->state.step, &t->load);
 }

@@ -22,14 +22,15 @@ void count_hits(const batch *b, const float *logits, int classes, train_sums *su
 }
 
 /* This worker's windows [from, from + n) of the set into the feed. */
-static void fill(trainer *t, int64_t from, int64_t n)
+static status fill(trainer *t, int64_t from, int64_t n)
 {
     t->validation.n = n;
     t->validation.first = from;
     for (int64_t i = 0; i < n; i++) {
         const window w = draws_valid(t->draws, from + i, t->stage->seq_len);
-        feed_fill(&t->validation, i, t->data, t->draws, &w, t->ask->finetune);
+        TRY(feed_fill(&t->validation, i, t->data, t->draws, &w, t->ask->finetune));
     }
+    return STATUS_OK;
 }
 
 status validation_run(trainer *t, train_sums *sums)
@@ -39,7 +40,7 @@ status validation_run(trainer *t, train_sums *sums)
     *sums = (train_sums){0};
     for (int64_t at = 0; at < mine.count; at += t->micro_batch) {
         const int64_t left = mine.count - at, n = left < t->micro_batch ? left : t->micro_batch;
-        fill(t, mine.first + at, n);
+        TRY(fill(t, mine.first + at, n));
         const batch b = feed_slice(&t->validation, 0, n, classify);
         const model_outputs out = {.class_logits = classify ? t->class_logits : NULL};
         loss_sum loss = {0};
@@ -61,7 +62,7 @@ status validation_lookup(trainer *t, double *perplexity)
     double v[2] = {0, 0}; /* nats, targets */
     *perplexity = NAN;
     for (int64_t i = 0; i < mine.count; i++) {
-        fill(t, mine.first + i, 1);
+        TRY(fill(t, mine.first + i, 1));
         v[0] += lookup_window(t->counts, t->validation.ids, t->validation.site, t->stage->seq_len);
         v[1] += (double)t->stage->seq_len - 1;
     }
