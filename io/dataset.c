@@ -22,6 +22,7 @@ struct dataset_memory {
     chromosome *chromosomes;
     const char **labels;
     int32_t *block;
+    dataset_people replaced; /* entries of this rank's own instead of the file's */
 };
 
 #define DECODE_THREADS 16 /* more do not help: memory bandwidth */
@@ -171,6 +172,28 @@ failed:
     return st;
 }
 
+static void people_free(dataset_people *p)
+{
+    free(p->entries);
+    free(p->missing);
+    free(p->run);
+    free(p->missing_run_of);
+    *p = (dataset_people){0};
+}
+
+void dataset_people_replace(dataset *d, dataset_people *p)
+{
+    dataset_people *own = &d->memory->replaced;
+    people_free(own);
+    *own = *p;
+    *p = (dataset_people){0};
+    d->entries = own->entries;
+    d->n_entries = own->n_entries;
+    d->run = own->run;
+    d->missing = own->missing;
+    d->missing_run_of = own->missing_run_of;
+}
+
 void dataset_close(dataset **d)
 {
     if (!*d)
@@ -183,6 +206,7 @@ void dataset_close(dataset **d)
         free(m->chromosomes);
         free(m->labels);
         free(m->block);
+        people_free(&m->replaced);
         free(m);
     }
     free(*d);
@@ -210,4 +234,16 @@ status dataset_block(dataset *d, int64_t max_gap)
     d->memory->block = block;
     d->block = block;
     return STATUS_OK;
+}
+
+void dataset_block_cut(dataset *d, const uint8_t *mark)
+{
+    int32_t *block = d->memory->block;
+    int32_t more = 0, before = -1; /* of the site before, as it was */
+    for (int64_t s = 0; s < d->n_sites; s++) {
+        more += s > 0 && block[s] == before && mark[s] != mark[s - 1];
+        before = block[s];
+        block[s] += more;
+    }
+    d->n_blocks += more;
 }

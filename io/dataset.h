@@ -79,5 +79,20 @@ void dataset_close(dataset **d);
 
 /* Cuts the site table into blocks at chromosome ends and at gaps of more than max_gap bp. */
 status dataset_block(dataset *d, int64_t max_gap);
+/* Cuts blocks further wherever mark (n_sites) changes from one site to the next. After
+ * dataset_block. */
+void dataset_block_cut(dataset *d, const uint8_t *mark);
+
+/* What people carry, in this rank's own memory (io/dataset_alter.h makes it). */
+typedef struct {
+    entry *entries;
+    missing_run *missing;
+    int64_t *run, *missing_run_of; /* (n_people * n_chromosomes + 1) */
+    int64_t n_entries, n_missing;
+} dataset_people;
+
+/* Readers see these instead of the file's from here on; the data set owns them and *p is emptied.
+ */
+void dataset_people_replace(dataset *d, dataset_people *p);
 
 #endif
