@@ -21,7 +21,8 @@ static const char about[] =
     "methods alone. Choose on --split valid; look at the test people once a reported "
     "number.\n\nExamples:\n"
     "  crocuta evaluate none people.h5 -o baselines\n"
-    "  crocuta evaluate runs/classifier people.h5 -o runs/classifier/evaluate --context 128,512\n";
+    "  crocuta evaluate runs/classifier people.h5 -o runs/classifier/evaluate --context 128,512\n"
+    "  crocuta evaluate runs/classifier people.h5 -o chip -r 11:1680000-3400000 --missing 0.5\n";
 
 static status parse_contexts(const char *list, evaluate_options *o)
 {
@@ -58,7 +59,34 @@ static status parse_split(const char *name, split_kind *out)
     return fail(STATUS_USAGE, "--split: %s is not a split; choose train, valid or test", name);
 }
 
-static status parse(const cli *c, evaluate_options *o, cli_common *common, bool *done)
+/* Which sites are judged and what is done to the judged people. */
+typedef struct {
+    const char *where, *where_file, *exclude;
+    regions judged, excluded;
+} changes;
+
+static status changes_parse(changes *x, evaluate_options *o)
+{
+    if (!(o->missing >= 0 && o->missing < 1))
+        return fail(STATUS_USAGE, "--missing %g: is no share of the sites; write 0 to below 1",
+                    o->missing);
+    if (!(o->wrong >= 0 && o->wrong <= 0.5))
+        return fail(STATUS_USAGE, "--wrong %g: is no share of the genotypes; write 0 to 0.5",
+                    o->wrong);
+    if (x->where)
+        TRY(regions_parse(&x->judged, x->where));
+    if (x->where_file)
+        TRY(regions_read(&x->judged, x->where_file));
+    if (x->exclude)
+        TRY(regions_parse(&x->excluded, x->exclude));
+    regions_sort(&x->judged);
+    regions_sort(&x->excluded);
+    o->where = &x->judged;
+    o->exclude = &x->excluded;
+    return STATUS_OK;
+}
+
+static status parse(const cli *c, evaluate_options *o, changes *x, cli_common *common, bool *done)
 {
     const char *split = "test", *contexts = "128,256,512,1024";
     const char *baselines = "majority,density,nb,nb-absent,logistic,lookup", **args = NULL;
@@ -74,6 +102,16 @@ static status parse(const cli *c, evaluate_options *o, cli_common *common, bool 
         {"baselines", 0, OPTION_TEXT, &baselines, "LIST",
          "majority, density, nb, nb-absent, logistic, lookup (all)"},
         {"bootstrap", 0, OPTION_INTEGER, &o->rounds, "N", "rounds of the bootstrap (1000)"},
+        {"regions", 'r', OPTION_TEXT, &x->where, "CHR:FROM-TO",
+         "judge only windows within these regions"},
+        {"regions-file", 'R', OPTION_TEXT, &x->where_file, "BED",
+         "judge only windows within the regions of this file"},
+        {"exclude-regions", 0, OPTION_TEXT, &x->exclude, "CHR:FROM-TO",
+         "judge no window that reaches into these"},
+        {"missing", 0, OPTION_REAL, &o->missing, "F",
+         "share of the sites at which the judged people have no call (0)"},
+        {"wrong", 0, OPTION_REAL, &o->wrong, "F",
+         "share of the judged people's genotypes that are wrong (0)"},
         {0}};
     TRY(cli_parse(c, "MODEL|none DATA.h5 -o DIR [--split SPLIT] [--context N,N]", about, own,
                   common, &args, &n, done));
@@ -94,6 +132,7 @@ static status parse(const cli *c, evaluate_options *o, cli_common *common, bool 
     TRY(parse_contexts(contexts, o));
     TRY(parse_split(split, &o->split));
     TRY(baselines_parse(baselines, o->baselines));
+    TRY(changes_parse(x, o));
     o->model = args[0];
     o->data = args[1];
     o->output = common->output;
@@ -136,26 +175,34 @@ static status write_and_print(const cli *c, const evaluation *e, const cli_commo
     return STATUS_OK;
 }
 
+static status judge(const cli *c, evaluate_options *o, const cli_common *common)
+{
+    evaluation *e = NULL;
+    char command[4096];
+    cli_command_line(c, command, sizeof command);
+    o->command = command;
+    TRY(cli_output_free(c, common, o->output));
+    TRY(output_can_be_made(c, o->output));
+    status st = evaluate_run(o, c->world, &e);
+    if (st == STATUS_OK) {
+        if (comm_rank(c->world) == 0)
+            st = write_and_print(c, e, common);
+        st = comm_agree(c->world, st);
+    }
+    evaluate_close(&e);
+    return st;
+}
+
 status command_evaluate(const cli *c)
 {
     cli_common common;
     evaluate_options o = {0};
-    evaluation *e = NULL;
-    char command[4096];
+    changes x = {0};
     bool done = false;
-    TRY(parse(c, &o, &common, &done));
-    if (done)
-        return STATUS_OK;
-    cli_command_line(c, command, sizeof command);
-    o.command = command;
-    TRY(cli_output_free(c, &common, o.output));
-    TRY(output_can_be_made(c, o.output));
-    status st = evaluate_run(&o, c->world, &e);
-    if (st == STATUS_OK) {
-        if (comm_rank(c->world) == 0)
-            st = write_and_print(c, e, &common);
-        st = comm_agree(c->world, st);
-    }
-    evaluate_close(&e);
+    status st = parse(c, &o, &x, &common, &done);
+    if (st == STATUS_OK && !done)
+        st = judge(c, &o, &common);
+    regions_close(&x.judged);
+    regions_close(&x.excluded);
     return st;
 }

@@ -57,6 +57,27 @@ static status check_people(evaluation *e)
     return STATUS_OK;
 }
 
+/* Regions, missing calls and wrong genotypes, before windows are cut. */
+static status alter_people(evaluation *e)
+{
+    const evaluate_options *o = &e->o;
+    const bool cut = (o->where && o->where->count > 0) || (o->exclude && o->exclude->count > 0);
+    if (!cut && o->missing <= 0 && o->wrong <= 0)
+        return STATUS_OK;
+    if (o->split == SPLIT_TRAIN)
+        return fail(STATUS_USAGE,
+                    "--split train: the simple methods are fitted on these people, who cannot be "
+                    "changed; judge valid or test with -r, --missing or --wrong");
+    const alteration a = {o->split, o->where, o->exclude, o->missing, o->wrong, o->seed};
+    TRY(dataset_alter(e->d, &a, &e->altered));
+    log_note("%s people changed: %lld of %lld sites judged, %lld of these without a call, %lld "
+             "genotypes wrong",
+             split_names[o->split], (long long)e->altered.judged_sites, (long long)e->d->n_sites,
+             (long long)e->altered.missing_sites,
+             (long long)(e->altered.wrong_carried + e->altered.wrong_absent));
+    return STATUS_OK;
+}
+
 static status open_all(evaluation *e, comm *c)
 {
     TRY(dataset_open(e->o.data, c, &e->d));
@@ -66,6 +87,7 @@ static status open_all(evaluation *e, comm *c)
     windows_like(e);
     TRY(check_people(e));
     TRY(dataset_block(e->d, e->data.max_gap));
+    TRY(comm_agree(c, alter_people(e)));
     return comm_agree(c, draws_open(e->d, &e->data, e->o.seed, &e->x));
 }
 
@@ -229,6 +251,25 @@ static status run_lookups(evaluation *e, const window_set *w, perplexity_result 
     return STATUS_OK;
 }
 
+/* Sites that the next-site objective foretells: behind a window's first carried site up to its
+ * last, those with a call of the person. */
+static int64_t called_sites(const window_set *w)
+{
+    const dataset *d = w->d;
+    int64_t sites = 0;
+    for (int64_t i = 0; i < w->n; i++) {
+        const int64_t run = (int64_t)w->at[i].person * d->n_chromosomes + w->at[i].chromosome;
+        const int64_t from = w->first_site[i] + 1, to = w->last_site[i] + 1;
+        sites += to - from;
+        for (int64_t k = d->missing_run_of[run]; k < d->missing_run_of[run + 1]; k++) {
+            const int64_t a = d->missing[k].first, b = a + d->missing[k].count;
+            const int64_t low = a > from ? a : from, high = b < to ? b : to;
+            sites -= high > low ? high - low : 0;
+        }
+    }
+    return sites;
+}
+
 static status run_perplexity(evaluation *e, comm *c)
 {
     const context_result *r = &e->context[e->main_context];
@@ -242,7 +283,9 @@ static status run_perplexity(evaluation *e, comm *c)
                             .autoregressive = NAN,
                             .position_conditioned = NAN,
                             .lookup_autoregressive = NAN,
-                            .lookup_position = NAN};
+                            .lookup_position = NAN,
+                            .next_site = NAN,
+                            .next_site_nats_per_site = NAN};
     if (e->o.baselines[BASELINE_LOOKUP])
         TRY(comm_agree(c, run_lookups(e, &r->windows, p)));
     if (!e->model || !evaluate_model_predicts(e->model))
@@ -250,6 +293,12 @@ static status run_perplexity(evaluation *e, comm *c)
     double loss = 0;
     int64_t targets = 0;
     TRY(evaluate_model_loss(e->model, &r->windows, c, &loss, &targets));
+    if (evaluate_model_config(e->model)->objective == OBJECTIVE_NEXT_SITE) {
+        const int64_t sites = called_sites(&r->windows);
+        p->next_site = p->targets ? exp(loss / (double)p->targets) : NAN;
+        p->next_site_nats_per_site = sites ? loss / (double)sites : NAN;
+        return STATUS_OK;
+    }
     const double perplexity = targets ? exp(loss / (double)targets) : NAN;
     p->targets = targets;
     if (evaluate_model_config(e->model)->objective == OBJECTIVE_POSITION_CONDITIONED)

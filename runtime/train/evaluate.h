@@ -4,6 +4,7 @@
 #ifndef CROCUTA_TRAIN_EVALUATE_H
 #define CROCUTA_TRAIN_EVALUATE_H
 
+#include "io/dataset_alter.h"
 #include "runtime/train/baseline.h"
 #include "runtime/train/evaluate_model.h"
 #include "runtime/train/statistics.h"
@@ -23,7 +24,9 @@ typedef struct {
     bool contexts_given; /* a context without a single window is then an error, not a warning */
     int64_t stride;      /* carried sites; 0: the context */
     bool baselines[BASELINE_KINDS];
-    int64_t rounds; /* of the bootstrap */
+    int64_t rounds;                 /* of the bootstrap */
+    const regions *where, *exclude; /* sorted; judged and not judged; empty or NULL: all */
+    double missing, wrong;          /* done to the judged people: io/dataset_alter.h */
     uint64_t seed;
     int threads;
     device_kind device;
@@ -58,11 +61,31 @@ typedef struct {
     } paired[EVALUATE_METHODS];
 } context_result;
 
+/* People of one population or superpopulation, judged by one method at one context. */
+typedef enum { GROUP_POPULATION, GROUP_SUPERPOPULATION } group_kind;
+typedef struct {
+    const char *name;
+    int64_t n_people, n_windows;
+    double accuracy;
+    interval ci_people, ci_blocks;
+} group_result;
+
+/* Two labels: windows of one that were given to the other, and their share of all windows of
+ * both. */
+#define CONFUSED_PAIRS 10
+typedef struct {
+    int a, b; /* labels, a < b */
+    int64_t a_as_b, b_as_a;
+    double share;
+} confused_pair;
+
 /* Perplexities on the windows of one context; NaN where a number does not exist for this model. */
 typedef struct {
     int64_t context, targets, n_people, n_windows, alpha;
     double autoregressive, position_conditioned, lookup_autoregressive, lookup_position;
-    int n_alphas; /* look-ups at other row sizes, where no model fixes one */
+    double next_site;               /* exp(nats) a carried site */
+    double next_site_nats_per_site; /* over the called sites behind a window's first */
+    int n_alphas;                   /* look-ups at other row sizes, where no model fixes one */
     int64_t by_alpha[LOOKUP_ALPHAS];
     double lookup_by_alpha[LOOKUP_ALPHAS][2]; /* autoregressive, position-conditioned */
 } perplexity_result;
@@ -79,6 +102,7 @@ typedef struct {
     context_result context[EVALUATE_CONTEXTS];
     int main_context; /* index: the one whose people and confusion are written as tables */
     perplexity_result perplexity;
+    alteration_counts altered; /* zeros where nobody was changed */
     double seconds;
 } evaluation;
 
@@ -93,6 +117,13 @@ status context_summarise(const evaluation *e, context_result *r);
  * both parts). p (classes); returns the number of windows. */
 int64_t person_probabilities(const context_result *r, const method_result *m, int classes,
                              int32_t person, double *p);
+
+/* Groups of people of one method, ascending by name (*out: caller frees); people without a
+ * (super)population are in none (evaluate_groups.c). */
+status groups_judge(const evaluation *e, const context_result *r, const method_result *m,
+                    group_kind kind, group_result **out, int64_t *n);
+/* The pairs of labels that are confused most, at most CONFUSED_PAIRS; how many. */
+int confused_pairs(const method_result *m, int classes, confused_pair *out);
 
 /* The method whose predictions the tables hold: the model, or the best baseline where there is
  * none. */

@@ -1,57 +1,14 @@
 /* evaluate.json: every number of an evaluation with its n, for programs. Fractions and counts,
  * never per cent; a number that does not exist is null. */
-#include "runtime/train/evaluate.h"
+#include "runtime/train/evaluate_numbers.h"
 
-#include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-static json_t *number(double x)
-{
-    return isfinite(x) ? json_real(x) : json_null();
-}
-
-static json_t *pair(interval i)
-{
-    return json_pack("[o,o]", number(i.low), number(i.high));
-}
-
 static const char *phase_name(const evaluation *e)
 {
     return e->data.alleles == ALLELES_UNION ? "union" : "haplotype";
-}
-
-/* {POPULATION: {n_people, n_windows, accuracy}} */
-static json_t *per_population(const evaluation *e, const context_result *r, const method_result *m)
-{
-    json_t *all = json_object();
-    const window_set *w = &r->windows;
-    for (int64_t i = 0; i < w->n; i++) {
-        const char *name = e->d->people[w->at[i].person].population;
-        json_t *one = json_object_get(all, name);
-        if (!one) {
-            one = json_pack("{s:I,s:I,s:I}", "n_people", (json_int_t)0, "n_windows", (json_int_t)0,
-                            "hits", (json_int_t)0);
-            json_object_set_new(all, name, one);
-        }
-        const bool new_person = i == 0 || w->at[i].person != w->at[i - 1].person;
-        json_t *people = json_object_get(one, "n_people"), *n = json_object_get(one, "n_windows"),
-               *hits = json_object_get(one, "hits");
-        json_integer_set(people, json_integer_value(people) + new_person);
-        json_integer_set(n, json_integer_value(n) + 1);
-        json_integer_set(hits, json_integer_value(hits) + (m->predicted[i] == w->label[i]));
-    }
-    const char *name;
-    json_t *one;
-    json_object_foreach(all, name, one)
-    {
-        const double hits = (double)json_integer_value(json_object_get(one, "hits"));
-        const double n = (double)json_integer_value(json_object_get(one, "n_windows"));
-        json_object_set_new(one, "accuracy", number(hits / n));
-        json_object_del(one, "hits");
-    }
-    return all;
 }
 
 static json_t *confusion(const evaluation *e, const method_result *m)
@@ -74,8 +31,8 @@ static json_t *calibration(const method_result *m)
         const double n = (double)m->bin_count[b];
         json_array_append_new(bins,
                               json_pack("{s:I,s:o,s:o}", "n_windows", (json_int_t)m->bin_count[b],
-                                        "confidence", number(m->bin_confidence[b] / n), "accuracy",
-                                        number((double)m->bin_hits[b] / n)));
+                                        "confidence", json_number(m->bin_confidence[b] / n),
+                                        "accuracy", json_number((double)m->bin_hits[b] / n)));
     }
     return bins;
 }
@@ -88,20 +45,22 @@ static json_t *method_json(const evaluation *e, const context_result *r, const m
     json_object_set_new(j, "phase", json_string(phase_name(e)));
     json_object_set_new(j, "n_people", json_integer(r->n_people));
     json_object_set_new(j, "n_windows", json_integer(r->windows.n));
-    json_object_set_new(j, "median_span_bp", number(r->median_span_bp));
-    json_object_set_new(j, "accuracy", number(m->accuracy));
-    json_object_set_new(j, "ci_people", pair(m->ci_people));
-    json_object_set_new(j, "ci_blocks", pair(m->ci_blocks));
-    json_object_set_new(j, "balanced_accuracy", number(m->balanced_accuracy));
-    json_object_set_new(j, "log_loss", number(m->log_loss));
-    json_object_set_new(j, "ece", number(m->ece));
-    json_object_set_new(j, "accuracy_person", number(m->accuracy_person));
-    json_object_set_new(j, "ci_person", pair(m->ci_person));
-    json_object_set_new(j, "per_population", per_population(e, r, m));
+    json_object_set_new(j, "median_span_bp", json_number(r->median_span_bp));
+    json_object_set_new(j, "accuracy", json_number(m->accuracy));
+    json_object_set_new(j, "ci_people", json_interval(m->ci_people));
+    json_object_set_new(j, "ci_blocks", json_interval(m->ci_blocks));
+    json_object_set_new(j, "balanced_accuracy", json_number(m->balanced_accuracy));
+    json_object_set_new(j, "log_loss", json_number(m->log_loss));
+    json_object_set_new(j, "ece", json_number(m->ece));
+    json_object_set_new(j, "accuracy_person", json_number(m->accuracy_person));
+    json_object_set_new(j, "ci_person", json_interval(m->ci_person));
+    json_object_set_new(j, "per_population", groups_json(e, r, m, GROUP_POPULATION));
+    json_object_set_new(j, "per_superpopulation", groups_json(e, r, m, GROUP_SUPERPOPULATION));
     json_object_set_new(j, "confusion", confusion(e, m));
+    json_object_set_new(j, "confused_pairs", confused_json(e, m));
     json_object_set_new(j, "calibration", calibration(m));
     if (isfinite(m->l2))
-        json_object_set_new(j, "l2", number(m->l2));
+        json_object_set_new(j, "l2", json_number(m->l2));
     return j;
 }
 
@@ -110,27 +69,30 @@ static json_t *paired_json(const context_result *r, int k)
     const int other = r->paired[k].other;
     return json_pack("{s:s,s:s,s:I,s:o,s:o,s:I,s:I}", "a", r->method[0].method, "b",
                      r->method[other].method, "context", (json_int_t)r->windows.context,
-                     "difference", number(r->paired[k].difference), "ci_people",
-                     pair(r->paired[k].ci_people), "n_people", (json_int_t)r->n_people, "n_windows",
-                     (json_int_t)r->windows.n);
+                     "difference", json_number(r->paired[k].difference), "ci_people",
+                     json_interval(r->paired[k].ci_people), "n_people", (json_int_t)r->n_people,
+                     "n_windows", (json_int_t)r->windows.n);
 }
 
 static json_t *perplexity_json(const perplexity_result *p)
 {
-    json_t *j = json_pack(
-        "{s:o,s:o,s:o,s:o,s:I,s:I,s:I,s:I,s:I}", "autoregressive", number(p->autoregressive),
-        "position_conditioned", number(p->position_conditioned), "lookup_autoregressive",
-        number(p->lookup_autoregressive), "lookup_position", number(p->lookup_position), "context",
-        (json_int_t)p->context, "alpha", (json_int_t)p->alpha, "n_people", (json_int_t)p->n_people,
-        "n_windows", (json_int_t)p->n_windows, "targets", (json_int_t)p->targets);
+    json_t *j = json_pack("{s:o,s:o,s:o,s:o,s:I,s:I,s:I,s:I,s:I}", "autoregressive",
+                          json_number(p->autoregressive), "position_conditioned",
+                          json_number(p->position_conditioned), "lookup_autoregressive",
+                          json_number(p->lookup_autoregressive), "lookup_position",
+                          json_number(p->lookup_position), "context", (json_int_t)p->context,
+                          "alpha", (json_int_t)p->alpha, "n_people", (json_int_t)p->n_people,
+                          "n_windows", (json_int_t)p->n_windows, "targets", (json_int_t)p->targets);
+    json_object_set_new(j, "next_site", json_number(p->next_site));
+    json_object_set_new(j, "next_site_nats_per_site", json_number(p->next_site_nats_per_site));
     if (p->n_alphas == 0)
         return j;
     json_t *list = json_array();
     for (int k = 0; k < p->n_alphas; k++)
-        json_array_append_new(list,
-                              json_pack("{s:I,s:o,s:o}", "alpha", (json_int_t)p->by_alpha[k],
-                                        "lookup_autoregressive", number(p->lookup_by_alpha[k][0]),
-                                        "lookup_position", number(p->lookup_by_alpha[k][1])));
+        json_array_append_new(
+            list, json_pack("{s:I,s:o,s:o}", "alpha", (json_int_t)p->by_alpha[k],
+                            "lookup_autoregressive", json_number(p->lookup_by_alpha[k][0]),
+                            "lookup_position", json_number(p->lookup_by_alpha[k][1])));
     json_object_set_new(j, "lookup_by_alpha", list);
     return j;
 }
@@ -174,11 +136,13 @@ char *evaluate_json(const evaluation *e)
     json_object_set_new(j, "paired", paired);
     json_object_set_new(j, "perplexity", perplexity_json(&e->perplexity));
     json_object_set_new(j, "data", data_json(e));
+    altered_json(e, j);
     json_object_set_new(j, "seeds",
-                        json_pack("{s:I,s:I,s:I}", "bootstrap", (json_int_t)e->o.seed, "logistic",
-                                  (json_int_t)e->o.seed, "data", (json_int_t)e->d->seed));
+                        json_pack("{s:I,s:I,s:I,s:I}", "bootstrap", (json_int_t)e->o.seed,
+                                  "logistic", (json_int_t)e->o.seed, "data", (json_int_t)e->d->seed,
+                                  "altered", (json_int_t)e->o.seed));
     json_object_set_new(j, "bootstrap_rounds", json_integer(e->o.rounds));
-    json_object_set_new(j, "seconds", number(e->seconds));
+    json_object_set_new(j, "seconds", json_number(e->seconds));
     json_object_set_new(j, "command", json_string(e->o.command));
     char *text = json_dumps(j, JSON_INDENT(1) | JSON_REAL_PRECISION(12));
     json_decref(j);

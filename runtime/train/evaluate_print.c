@@ -3,6 +3,7 @@
 #include "runtime/train/evaluate.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 static bool one_block(const window_set *w)
@@ -16,6 +17,8 @@ static bool one_block(const window_set *w)
 /* One person or one block drawn again and again is no interval. */
 static void print_interval(FILE *to, interval ci, const char *alone)
 {
+    if (!alone && !isfinite(ci.low))
+        alone = "-";
     if (alone)
         fprintf(to, " %-16s", alone);
     else
@@ -67,6 +70,58 @@ static void print_paired(const context_result *r, FILE *to)
     }
 }
 
+/* The reported method's people by population, and the labels it confuses where there are many. */
+static void print_groups(const evaluation *e, const context_result *r, FILE *to)
+{
+    const method_result *m = reported_method(r);
+    group_result *g = NULL;
+    confused_pair pairs[CONFUSED_PAIRS];
+    int64_t n = 0;
+    if (!m)
+        return;
+    for (group_kind kind = GROUP_SUPERPOPULATION;; kind = GROUP_POPULATION) {
+        if (groups_judge(e, r, m, kind, &g, &n) != STATUS_OK)
+            return;
+        if (n > 1)
+            fprintf(to, "\n%s at %lld SNPs by %s (accuracy, 95%% over people, people)\n", m->method,
+                    (long long)r->windows.context,
+                    kind == GROUP_POPULATION ? "population" : "superpopulation");
+        for (int64_t k = 0; n > 1 && k < n; k++) {
+            fprintf(to, "  %-10s %7.2f%% ", g[k].name, 100 * g[k].accuracy);
+            print_interval(to, g[k].ci_people, g[k].n_people < 2 ? "one person" : NULL);
+            fprintf(to, " %6lld\n", (long long)g[k].n_people);
+        }
+        free(g);
+        if (kind == GROUP_POPULATION)
+            break;
+    }
+    if (e->classes <= 3)
+        return;
+    const int confused = confused_pairs(m, e->classes, pairs);
+    if (confused > 0)
+        fprintf(to, "\nlabels taken for each other most (share of the windows of both)\n");
+    for (int k = 0; k < confused; k++)
+        fprintf(to, "  %s and %s: %.2f%% (%lld windows one way, %lld the other)\n",
+                e->d->labels[pairs[k].a], e->d->labels[pairs[k].b], 100 * pairs[k].share,
+                (long long)pairs[k].a_as_b, (long long)pairs[k].b_as_a);
+}
+
+/* What was done to the judged people, in one line. */
+static void print_altered(const evaluation *e, FILE *to)
+{
+    const alteration_counts *n = &e->altered;
+    if (n->judged_sites == 0)
+        return;
+    fprintf(to, "judged: %lld of %lld sites", (long long)n->judged_sites, (long long)e->d->n_sites);
+    if (e->o.missing > 0)
+        fprintf(to, "; %lld of these without a call (%.4g%%)", (long long)n->missing_sites,
+                100 * e->o.missing);
+    if (e->o.wrong > 0)
+        fprintf(to, "; genotypes made wrong with probability %.4g%%: %lld carried, %lld absent",
+                100 * e->o.wrong, (long long)n->wrong_carried, (long long)n->wrong_absent);
+    fprintf(to, "\n");
+}
+
 static void print_number(FILE *to, const char *name, double x)
 {
     if (isfinite(x))
@@ -76,7 +131,7 @@ static void print_number(FILE *to, const char *name, double x)
 static void print_perplexity(const perplexity_result *p, FILE *to)
 {
     const bool any = isfinite(p->autoregressive) || isfinite(p->position_conditioned) ||
-                     isfinite(p->lookup_autoregressive);
+                     isfinite(p->lookup_autoregressive) || isfinite(p->next_site);
     if (!any)
         return;
     fprintf(to,
@@ -89,7 +144,12 @@ static void print_perplexity(const perplexity_result *p, FILE *to)
         print_number(to, "model, position-conditioned", p->position_conditioned);
         fprintf(to, "\n");
     }
-    if (p->n_alphas == 0) {
+    if (isfinite(p->next_site)) {
+        print_number(to, "model, next carried site", p->next_site);
+        print_number(to, "nats a site", p->next_site_nats_per_site);
+        fprintf(to, "\n");
+    }
+    if (p->n_alphas == 0 && isfinite(p->lookup_autoregressive)) {
         fprintf(to, "  alpha %lld:", (long long)p->alpha);
         print_number(to, "look-up, autoregressive", p->lookup_autoregressive);
         print_number(to, "look-up, position-conditioned", p->lookup_position);
@@ -109,6 +169,7 @@ void evaluate_print(const evaluation *e, FILE *to)
         strcmp(e->o.model, "none") ? e->o.model : "baselines", e->o.data,
         strcasestr(d->assembly, "simulated") ? "SIMULATED, " : "", d->assembly, splits[e->o.split],
         (long long)e->people_of_split[e->o.split], (long long)e->people_of_split[SPLIT_TRAIN]);
+    print_altered(e, to);
     for (int k = 0; k < e->n_contexts; k++)
         print_context(&e->context[k], to);
     bool head = false;
@@ -118,5 +179,6 @@ void evaluate_print(const evaluation *e, FILE *to)
         head = head || e->context[k].n_paired > 0;
         print_paired(&e->context[k], to);
     }
+    print_groups(e, &e->context[e->main_context], to);
     print_perplexity(&e->perplexity, to);
 }

@@ -49,7 +49,7 @@ status bootstrap_ratio(const double *top, const double *bottom, int64_t groups, 
     for (int64_t g = 0; g < groups; g++)
         if (bottom[g] > 0)
             kept[n++] = g;
-    if (n == 0 || rounds <= 0)
+    if (n < 2 || rounds <= 0) /* one group drawn again and again is no interval */
         goto done;
 
     for (int64_t r = 0; r < rounds; r++) {

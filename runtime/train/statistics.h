@@ -21,7 +21,8 @@ typedef struct {
 /* 95 % percentile interval of sum(top) / sum(bottom) when the groups are drawn again with
  * replacement, `rounds` times. Groups with bottom 0 are left out (a person too short for one
  * window). The accuracy: top = hits of a group, bottom = its windows; a paired difference: top =
- * hits of one method minus hits of the other. NaN, NaN without groups. */
+ * hits of one method minus hits of the other. NaN, NaN with fewer than two groups: one person or
+ * one block drawn again and again has no spread. */
 status bootstrap_ratio(const double *top, const double *bottom, int64_t groups, int64_t rounds,
                        uint64_t seed, resample_kind kind, interval *out);
 

@@ -1,0 +1,82 @@
+/* Pieces of evaluate.json: see evaluate_numbers.h. */
+#include "runtime/train/evaluate_numbers.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+json_t *json_number(double x)
+{
+    return isfinite(x) ? json_real(x) : json_null();
+}
+
+json_t *json_interval(interval i)
+{
+    return json_pack("[o,o]", json_number(i.low), json_number(i.high));
+}
+
+json_t *groups_json(const evaluation *e, const context_result *r, const method_result *m,
+                    group_kind kind)
+{
+    json_t *all = json_object();
+    group_result *g = NULL;
+    int64_t n = 0;
+    if (groups_judge(e, r, m, kind, &g, &n) != STATUS_OK) {
+        json_decref(all);
+        return NULL;
+    }
+    for (int64_t k = 0; k < n; k++)
+        json_object_set_new(
+            all, g[k].name,
+            json_pack("{s:I,s:I,s:o,s:o,s:o}", "n_people", (json_int_t)g[k].n_people, "n_windows",
+                      (json_int_t)g[k].n_windows, "accuracy", json_number(g[k].accuracy),
+                      "ci_people", json_interval(g[k].ci_people), "ci_blocks",
+                      json_interval(g[k].ci_blocks)));
+    free(g);
+    return all;
+}
+
+json_t *confused_json(const evaluation *e, const method_result *m)
+{
+    confused_pair pairs[CONFUSED_PAIRS];
+    const int n = confused_pairs(m, e->classes, pairs);
+    json_t *list = json_array();
+    for (int k = 0; k < n; k++)
+        json_array_append_new(
+            list,
+            json_pack("{s:s,s:s,s:I,s:I,s:o}", "a", e->d->labels[pairs[k].a], "b",
+                      e->d->labels[pairs[k].b], "a_as_b", (json_int_t)pairs[k].a_as_b, "b_as_a",
+                      (json_int_t)pairs[k].b_as_a, "share", json_number(pairs[k].share)));
+    return list;
+}
+
+/* chr:from-to of a region as the data set spells its chromosomes. */
+static void region_list(const evaluation *e, const regions *from, json_t *to)
+{
+    for (int64_t i = 0; from && i < from->count; i++)
+        for (int64_t c = 0; c < e->d->n_chromosomes; c++) {
+            const region *r = &from->list[i];
+            const chromosome *k = &e->d->chromosomes[c];
+            if (chromosome_identity(k->name) != r->identity)
+                continue;
+            const long long end = r->to == INT32_MAX && k->length > 0 ? k->length : r->to;
+            json_array_append_new(to,
+                                  json_sprintf("%s:%lld-%lld", k->name, (long long)r->from, end));
+        }
+}
+
+void altered_json(const evaluation *e, json_t *j)
+{
+    const alteration_counts *n = &e->altered;
+    json_t *in = json_array(), *out = json_array();
+    region_list(e, e->o.where, in);
+    region_list(e, e->o.exclude, out);
+    json_object_set_new(j, "regions", in);
+    json_object_set_new(j, "excluded_regions", out);
+    json_object_set_new(j, "missing", json_number(e->o.missing));
+    json_object_set_new(j, "wrong", json_number(e->o.wrong));
+    json_object_set_new(j, "altered",
+                        json_pack("{s:I,s:I,s:I,s:I}", "judged_sites", (json_int_t)n->judged_sites,
+                                  "missing_sites", (json_int_t)n->missing_sites, "wrong_carried",
+                                  (json_int_t)n->wrong_carried, "wrong_absent",
+                                  (json_int_t)n->wrong_absent));
+}
