@@ -100,7 +100,9 @@ static status parse(const cli *c, evaluate_options *o, changes *x, cli_common *c
         {"stride", 0, OPTION_INTEGER, &o->stride, "N",
          "sites from one window to the next (its length)"},
         {"baselines", 0, OPTION_TEXT, &baselines, "LIST",
-         "majority, density, nb, nb-absent, logistic, lookup (all)"},
+         "majority, density, nb, nb-absent, logistic, lookup (all these); ngram, pair; phased "
+         "people "
+         "only: haplotype, li-stephens"},
         {"bootstrap", 0, OPTION_INTEGER, &o->rounds, "N", "rounds of the bootstrap (1000)"},
         {"regions", 'r', OPTION_TEXT, &x->where, "CHR:FROM-TO",
          "judge only windows within these regions"},

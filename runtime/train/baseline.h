@@ -9,16 +9,24 @@
 #include "runtime/train/window_set.h"
 
 typedef enum {
-    BASELINE_MAJORITY,  /* the most frequent label of the training people */
-    BASELINE_DENSITY,   /* nothing but the window's span in bp */
-    BASELINE_NB,        /* naive Bayes, carried sites */
-    BASELINE_NB_ABSENT, /* naive Bayes, every site of the span, carried or absent */
-    BASELINE_LOGISTIC,  /* multinomial logistic regression on site indicators */
-    BASELINE_LOOKUP,    /* counts of the next allele: perplexity only, no classes (lookup.h) */
+    BASELINE_MAJORITY,    /* the most frequent label of the training people */
+    BASELINE_DENSITY,     /* nothing but the window's span in bp */
+    BASELINE_NB,          /* naive Bayes, carried sites */
+    BASELINE_NB_ABSENT,   /* naive Bayes, every site of the span, carried or absent */
+    BASELINE_LOGISTIC,    /* multinomial logistic regression on site indicators */
+    BASELINE_NGRAM,       /* site n-gram by class (these four: baseline_panel.h) */
+    BASELINE_PAIR,        /* nearest pair of training haplotypes */
+    BASELINE_HAPLOTYPE,   /* nearest training haplotype, phased people only */
+    BASELINE_LI_STEPHENS, /* copying with recombination, phased people only */
+    BASELINE_LOOKUP,      /* counts of the next allele: perplexity only, no classes (lookup.h) */
     BASELINE_KINDS,
 } baseline_kind;
 
 const char *baseline_name(baseline_kind kind); /* as in --baselines and in `method` */
+
+/* Does the method read the two haplotypes of the people that it judges? It sees more than a method
+ * on unions, and is marked so. */
+bool baseline_phased(baseline_kind kind);
 
 /* Reads "majority,nb,..." into chosen[BASELINE_KINDS]. STATUS_USAGE names the unknown one and all
  * known. */

@@ -8,12 +8,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const names[BASELINE_KINDS] = {"majority",  "density",  "nb",
-                                                  "nb-absent", "logistic", "lookup"};
+static const char *const names[BASELINE_KINDS] = {"majority",    "density", "nb",   "nb-absent",
+                                                  "logistic",    "ngram",   "pair", "haplotype",
+                                                  "li-stephens", "lookup"};
 
 const char *baseline_name(baseline_kind kind)
 {
     return names[kind];
+}
+
+bool baseline_phased(baseline_kind kind)
+{
+    return kind == BASELINE_HAPLOTYPE || kind == BASELINE_LI_STEPHENS;
 }
 
 status baselines_parse(const char *list, bool chosen[BASELINE_KINDS])
@@ -28,7 +34,7 @@ status baselines_parse(const char *list, bool chosen[BASELINE_KINDS])
         if (found < 0)
             return fail(STATUS_USAGE,
                         "--baselines: %.*s is not a baseline; choose among majority, density, nb, "
-                        "nb-absent, logistic, lookup",
+                        "nb-absent, logistic, ngram, pair, haplotype, li-stephens, lookup",
                         (int)length, at);
         chosen[found] = true;
         at += length;

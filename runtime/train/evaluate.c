@@ -91,11 +91,20 @@ static status open_all(evaluation *e, comm *c)
     return comm_agree(c, draws_open(e->d, &e->data, e->o.seed, &e->x));
 }
 
+/* What windows are of: a model of both haplotypes judges windows of the union. */
+static alleles_kind window_alleles(const evaluation *e)
+{
+    return e->data.alleles == ALLELES_HAPLOTYPE ? ALLELES_HAPLOTYPE : ALLELES_UNION;
+}
+
 static status add_method(evaluation *e, context_result *r, const char *name, method_result **out)
 {
     method_result *m = &r->method[r->n_methods];
     const size_t n = (size_t)r->windows.n, classes = (size_t)e->classes;
-    *m = (method_result){.method = name, .l2 = NAN};
+    *m = (method_result){.method = name,
+                         .phased = window_alleles(e) == ALLELES_HAPLOTYPE,
+                         .l2 = NAN,
+                         .temperature = NAN};
     m->logp = calloc(n * classes + 1, sizeof *m->logp);
     m->predicted = calloc(n + 1, sizeof *m->predicted);
     m->confusion = calloc(classes * classes, sizeof *m->confusion);
@@ -104,6 +113,43 @@ static status add_method(evaluation *e, context_result *r, const char *name, met
         return fail(STATUS_MEMORY, "%s: no memory for %lld windows; evaluate longer contexts",
                     e->o.data, (long long)n);
     *out = m;
+    return STATUS_OK;
+}
+
+static bool reads_panel(baseline_kind kind)
+{
+    return kind == BASELINE_NGRAM || kind == BASELINE_PAIR || baseline_phased(kind);
+}
+
+/* The temperature is chosen on validation windows of the same length. */
+static status run_panel(evaluation *e, context_result *r, panel *p, baseline_kind kind, comm *c,
+                        method_result *m)
+{
+    window_set valid = {0};
+    const int64_t n = r->windows.context;
+    status st = comm_agree(c, window_set_tile(e->d, e->x, SPLIT_VALID, n, n, &valid));
+    if (st == STATUS_OK) {
+        const double start = clock_monotonic_s();
+        st = baseline_panel(p, c, kind, &valid, &r->windows, m->logp, &m->temperature);
+        log_note("%lld SNPs: %s in %.1f s, temperature %.2f", (long long)n, m->method,
+                 clock_monotonic_s() - start, m->temperature);
+    }
+    window_set_free(&valid);
+    return st;
+}
+
+/* Before hours of other methods: can those that read the panel judge these people? */
+static status panel_for(const evaluation *e, panel **out)
+{
+    bool any = false;
+    for (int k = 0; k < BASELINE_KINDS; k++)
+        any = any || (e->o.baselines[k] && reads_panel((baseline_kind)k));
+    if (!any)
+        return STATUS_OK;
+    TRY(panel_open(e->d, window_alleles(e), e->o.seed, e->o.threads, out));
+    for (int k = 0; k < BASELINE_KINDS; k++)
+        if (e->o.baselines[k] && reads_panel((baseline_kind)k))
+            TRY(panel_check(*out, (baseline_kind)k, e->o.split));
     return STATUS_OK;
 }
 
@@ -140,18 +186,24 @@ done:
     return st;
 }
 
-static status run_context(evaluation *e, const site_counts *counts, comm *c, context_result *r)
+static status run_context(evaluation *e, const site_counts *counts, panel *p, comm *c,
+                          context_result *r)
 {
     method_result *m = NULL;
     if (e->model && evaluate_model_classifies(e->model)) {
         TRY(comm_agree(c, add_method(e, r, "model", &m)));
+        m->phased = e->data.alleles != ALLELES_UNION;
         TRY(evaluate_model_classes(e->model, &r->windows, c, m->logp));
     }
     for (int k = 0; k < BASELINE_KINDS; k++) {
         if (!e->o.baselines[k] || k == BASELINE_LOOKUP)
             continue;
         TRY(comm_agree(c, add_method(e, r, baseline_name((baseline_kind)k), &m)));
-        TRY(comm_agree(c, fit_baseline(e, r, counts, (baseline_kind)k, c, m)));
+        m->phased = m->phased || baseline_phased((baseline_kind)k);
+        const status st = reads_panel((baseline_kind)k)
+                              ? run_panel(e, r, p, (baseline_kind)k, c, m)
+                              : fit_baseline(e, r, counts, (baseline_kind)k, c, m);
+        TRY(comm_agree(c, st));
     }
     TRY(comm_agree(c, context_summarise(e, r)));
     log_note("%lld SNPs: %lld windows of %lld people judged by %d method%s",
@@ -162,7 +214,7 @@ static status run_context(evaluation *e, const site_counts *counts, comm *c, con
 
 /* A context that nobody's blocks are long enough for is left out, unless the user named it and
  * nothing is left. */
-static status run_contexts(evaluation *e, const site_counts *counts, comm *c)
+static status run_contexts(evaluation *e, const site_counts *counts, panel *p, comm *c)
 {
     for (int k = 0; k < e->o.n_contexts; k++) {
         context_result *r = &e->context[e->n_contexts];
@@ -177,7 +229,7 @@ static status run_contexts(evaluation *e, const site_counts *counts, comm *c)
             continue;
         }
         e->n_contexts++;
-        TRY(run_context(e, counts, c, r));
+        TRY(run_context(e, counts, p, c, r));
     }
     if (e->n_contexts == 0)
         return fail(STATUS_DATA,
@@ -214,7 +266,7 @@ static status lookup_perplexity(const evaluation *e, const window_set *w, int64_
                   e->o.data);
         goto done;
     }
-    TRY_GOTO(done, lookup_open(e->d, e->data.alleles, alpha, rows, objective, &l));
+    TRY_GOTO(done, lookup_open(e->d, window_alleles(e), alpha, rows, objective, &l));
     double loss = 0;
     int64_t targets = 0;
     for (int64_t i = 0; i < w->n; i++) {
@@ -311,6 +363,7 @@ static status run_perplexity(evaluation *e, comm *c)
 status evaluate_run(const evaluate_options *o, comm *c, evaluation **out)
 {
     site_counts counts = {0};
+    panel *p = NULL;
     const double start = clock_monotonic_s();
     evaluation *e = *out = calloc(1, sizeof *e);
     status st = STATUS_OK;
@@ -319,13 +372,15 @@ status evaluate_run(const evaluate_options *o, comm *c, evaluation **out)
     TRY(comm_agree(c, st));
     e->o = *o;
     TRY(open_all(e, c));
-    TRY_GOTO(done, comm_agree(c, site_counts_open(e->d, e->data.alleles, &counts)));
-    TRY_GOTO(done, run_contexts(e, &counts, c));
+    TRY_GOTO(done, comm_agree(c, site_counts_open(e->d, window_alleles(e), &counts)));
+    TRY_GOTO(done, comm_agree(c, panel_for(e, &p)));
+    TRY_GOTO(done, run_contexts(e, &counts, p, c));
     e->main_context = choose_main_context(e);
     TRY_GOTO(done, run_perplexity(e, c));
     e->seconds = clock_monotonic_s() - start;
 
 done:
+    panel_close(&p);
     site_counts_free(&counts);
     return st;
 }

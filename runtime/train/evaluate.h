@@ -5,7 +5,7 @@
 #define CROCUTA_TRAIN_EVALUATE_H
 
 #include "io/dataset_alter.h"
-#include "runtime/train/baseline.h"
+#include "runtime/train/baseline_panel.h"
 #include "runtime/train/evaluate_model.h"
 #include "runtime/train/statistics.h"
 
@@ -35,6 +35,7 @@ typedef struct {
 /* One method at one context. */
 typedef struct {
     const char *method; /* "model" or a baseline's name */
+    bool phased;        /* saw the two haplotypes apart */
     double *logp;       /* (n_windows, classes) normalised, nats */
     int32_t *predicted; /* (n_windows) */
     double accuracy, balanced_accuracy, log_loss, ece, accuracy_person;
@@ -43,6 +44,7 @@ typedef struct {
     int64_t bin_count[ECE_BINS], bin_hits[ECE_BINS];
     double bin_confidence[ECE_BINS]; /* sums */
     double l2;                       /* chosen penalty of logistic regression, NaN elsewhere */
+    double temperature; /* of a panel baseline, from validation people, NaN elsewhere */
 } method_result;
 
 typedef struct {

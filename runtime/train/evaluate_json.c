@@ -6,9 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *phase_name(const evaluation *e)
+/* A method that sees the haplotypes apart is not to be ranked with one on unions. */
+static const char *phase_name(const method_result *m)
 {
-    return e->data.alleles == ALLELES_UNION ? "union" : "haplotype";
+    return m->phased ? "haplotype" : "union";
 }
 
 static json_t *confusion(const evaluation *e, const method_result *m)
@@ -42,7 +43,7 @@ static json_t *method_json(const evaluation *e, const context_result *r, const m
     json_t *j = json_object();
     json_object_set_new(j, "method", json_string(m->method));
     json_object_set_new(j, "context", json_integer(r->windows.context));
-    json_object_set_new(j, "phase", json_string(phase_name(e)));
+    json_object_set_new(j, "phase", json_string(phase_name(m)));
     json_object_set_new(j, "n_people", json_integer(r->n_people));
     json_object_set_new(j, "n_windows", json_integer(r->windows.n));
     json_object_set_new(j, "median_span_bp", json_number(r->median_span_bp));
@@ -61,14 +62,17 @@ static json_t *method_json(const evaluation *e, const context_result *r, const m
     json_object_set_new(j, "calibration", calibration(m));
     if (isfinite(m->l2))
         json_object_set_new(j, "l2", json_number(m->l2));
+    if (isfinite(m->temperature))
+        json_object_set_new(j, "temperature", json_number(m->temperature));
     return j;
 }
 
 static json_t *paired_json(const context_result *r, int k)
 {
     const int other = r->paired[k].other;
-    return json_pack("{s:s,s:s,s:I,s:o,s:o,s:I,s:I}", "a", r->method[0].method, "b",
-                     r->method[other].method, "context", (json_int_t)r->windows.context,
+    return json_pack("{s:s,s:s,s:s,s:s,s:I,s:o,s:o,s:I,s:I}", "a", r->method[0].method, "b",
+                     r->method[other].method, "phase_a", phase_name(&r->method[0]), "phase_b",
+                     phase_name(&r->method[other]), "context", (json_int_t)r->windows.context,
                      "difference", json_number(r->paired[k].difference), "ci_people",
                      json_interval(r->paired[k].ci_people), "n_people", (json_int_t)r->n_people,
                      "n_windows", (json_int_t)r->windows.n);

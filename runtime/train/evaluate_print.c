@@ -30,13 +30,19 @@ static void print_context(const context_result *r, FILE *to)
     fprintf(to, "\n%lld SNPs: %lld windows of %lld people, median span %.1f kb\n",
             (long long)r->windows.context, (long long)r->windows.n, (long long)r->n_people,
             r->median_span_bp / 1000);
-    fprintf(to, "  %-10s %8s  %-16s %-16s %8s %8s %6s %8s  %-16s\n", "method", "accuracy",
+    fprintf(to, "  %-12s %8s  %-16s %-16s %8s %8s %6s %8s  %-16s\n", "method", "accuracy",
             "95% over people", "95% over blocks", "balanced", "log loss", "ECE", "people", "95%");
     const char *person = r->n_people < 2 ? "one person" : NULL;
     const char *block = one_block(&r->windows) ? "one block" : NULL;
+    bool all_phased = true, any_phased = false;
+    for (int k = 0; k < r->n_methods; k++) {
+        all_phased = all_phased && r->method[k].phased;
+        any_phased = any_phased || r->method[k].phased;
+    }
     for (int k = 0; k < r->n_methods; k++) {
         const method_result *m = &r->method[k];
-        fprintf(to, "  %-10s %7.2f%% ", m->method, 100 * m->accuracy);
+        fprintf(to, "  %-11s%s %7.2f%% ", m->method, m->phased && !all_phased ? "*" : " ",
+                100 * m->accuracy);
         print_interval(to, m->ci_people, person);
         print_interval(to, m->ci_blocks, block);
         fprintf(to, "  %7.2f%% %8.3f %6.3f %7.2f%% ", 100 * m->balanced_accuracy, m->log_loss,
@@ -44,6 +50,9 @@ static void print_context(const context_result *r, FILE *to)
         print_interval(to, m->ci_person, person);
         fprintf(to, "\n");
     }
+    if (any_phased && !all_phased)
+        fprintf(to, "  * reads the two haplotypes apart: phased people only, not to be ranked with "
+                    "the others\n");
 }
 
 /* Won, lost or undecided, by the interval of the paired difference. */
@@ -51,20 +60,23 @@ static void print_paired(const context_result *r, FILE *to)
 {
     for (int k = 0; k < r->n_paired; k++) {
         const interval ci = r->paired[k].ci_people;
+        const method_result *other = &r->method[r->paired[k].other];
         if (r->n_people < 2) { /* one person drawn again and again is no interval */
             fprintf(to,
                     "  at %lld SNPs nothing can be said of the model and %s: %lld window%s of one "
                     "person\n",
-                    (long long)r->windows.context, r->method[r->paired[k].other].method,
-                    (long long)r->windows.n, r->windows.n == 1 ? "" : "s");
+                    (long long)r->windows.context, other->method, (long long)r->windows.n,
+                    r->windows.n == 1 ? "" : "s");
             continue;
         }
         const char *verdict = ci.low > 0    ? "the model is better than"
                               : ci.high < 0 ? "the model LOST to"
                                             : "no clear difference between the model and";
         fprintf(to,
-                "  at %lld SNPs %s %s: %+.2f points [%+.2f, %+.2f], %lld windows of %lld people\n",
-                (long long)r->windows.context, verdict, r->method[r->paired[k].other].method,
+                "  at %lld SNPs %s %s%s: %+.2f points [%+.2f, %+.2f], %lld windows of %lld "
+                "people\n",
+                (long long)r->windows.context, verdict, other->method,
+                other->phased && !r->method[0].phased ? " (phased)" : "",
                 100 * r->paired[k].difference, 100 * ci.low, 100 * ci.high, (long long)r->windows.n,
                 (long long)r->n_people);
     }

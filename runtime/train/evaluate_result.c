@@ -161,8 +161,11 @@ const method_result *reported_method(const context_result *r)
     for (int k = 0; k < r->n_methods; k++) {
         if (!strcmp(r->method[k].method, "logistic"))
             return &r->method[k];
-        if (!best || r->method[k].log_loss < best->log_loss)
-            best = &r->method[k];
+        /* One that saw phase stands for the others only where all did. */
+        const method_result *m = &r->method[k];
+        if (!best || m->phased < best->phased ||
+            (m->phased == best->phased && m->log_loss < best->log_loss))
+            best = m;
     }
     return best;
 }
