@@ -98,6 +98,7 @@ status checkpoint_read(checkpoint *c, const char *name, void *to, int64_t count)
         return STATUS_OK;
     hid_t type = t->kind == ELEMENT_F32   ? H5T_IEEE_F32LE
                  : t->kind == ELEMENT_I64 ? H5T_STD_I64LE
+                 : t->kind == ELEMENT_I32 ? H5T_STD_I32LE
                                           : H5T_STD_U8LE;
     hid_t set = H5_NONE;
     TRY_H5(STATUS_DATA, c->path, set = H5Dopen2(c->file, name, H5P_DEFAULT));

@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-typedef enum { ELEMENT_F32, ELEMENT_I64, ELEMENT_U8 } element_kind;
+typedef enum { ELEMENT_F32, ELEMENT_I64, ELEMENT_U8, ELEMENT_I32 } element_kind;
 
 typedef struct {
     char name[128]; /* path in the file: parameters/layers.0.norm1.weight, adam_m/.., rows/0/p .. */

@@ -16,7 +16,7 @@
 #define SUM_BLOCK (1 << 20)         /* bytes read at a time */
 #define MANIFEST_LIMIT (64ll << 20) /* bytes: a larger one is not ours */
 
-static const char *const KIND[] = {"f32", "i64", "u8"};
+static const char *const KIND[] = {"f32", "i64", "u8", "i32"};
 
 void checkpoint_manifest_path(const char *file, char path[1100])
 {
@@ -119,7 +119,7 @@ static status tensor_parse(const char *path, const json_t *row, checkpoint_tenso
         return bad(path, "a tensor of the manifest has no name, type or shape");
     snprintf(t->name, sizeof t->name, "%s", name);
     int kind = -1;
-    for (int k = 0; k < 3; k++)
+    for (int k = 0; k < (int)(sizeof KIND / sizeof *KIND); k++)
         if (strcmp(type, KIND[k]) == 0)
             kind = k;
     if (kind < 0)

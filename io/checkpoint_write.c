@@ -36,6 +36,7 @@ static hid_t element_type(element_kind kind)
 {
     return kind == ELEMENT_F32   ? H5T_IEEE_F32LE
            : kind == ELEMENT_I64 ? H5T_STD_I64LE
+           : kind == ELEMENT_I32 ? H5T_STD_I32LE
                                  : H5T_STD_U8LE;
 }
 

@@ -23,6 +23,7 @@ struct dataset_memory {
     const char **labels;
     int32_t *block;
     dataset_people replaced; /* entries of this rank's own instead of the file's */
+    void *owned[DATASET_OWNED]; /* of a set that no file holds */
 };
 
 #define DECODE_THREADS 16 /* more do not help: memory bandwidth */
@@ -207,10 +208,33 @@ void dataset_close(dataset **d)
         free(m->labels);
         free(m->block);
         people_free(&m->replaced);
+        for (int i = 0; i < DATASET_OWNED; i++)
+            free(m->owned[i]);
         free(m);
     }
     free(*d);
     *d = NULL;
+}
+
+status dataset_make(const dataset *view, void *const *owned, int n, dataset **out)
+{
+    dataset *d = calloc(1, sizeof *d);
+    struct dataset_memory *m = calloc(1, sizeof *m);
+    *out = NULL;
+    if (!d || !m || n > DATASET_OWNED) {
+        for (int i = 0; i < n; i++)
+            free(owned[i]);
+        free(d);
+        free(m);
+        return fail(STATUS_MEMORY, "%s: no memory for its tables; use more memory", view->path);
+    }
+    *d = *view;
+    memcpy(m->owned, owned, (size_t)n * sizeof *owned);
+    d->memory = m;
+    d->block = NULL;
+    d->n_blocks = 0;
+    *out = d;
+    return STATUS_OK;
 }
 
 status dataset_block(dataset *d, int64_t max_gap)

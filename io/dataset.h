@@ -77,6 +77,11 @@ typedef struct dataset {
 status dataset_open(const char *path, comm *c, dataset **out);
 void dataset_close(dataset **d);
 
+/* A data set in memory: a copy of `view`, whose arrays are parts of the `n` allocations in `owned`
+ * (DATASET_OWNED at most) and are freed with it, also where this fails. */
+#define DATASET_OWNED 16
+status dataset_make(const dataset *view, void *const *owned, int n, dataset **out);
+
 /* Cuts the site table into blocks at chromosome ends and at gaps of more than max_gap bp. */
 status dataset_block(dataset *d, int64_t max_gap);
 /* Cuts blocks further wherever mark (n_sites) changes from one site to the next. After

@@ -433,11 +433,12 @@ status safetensors_read_f32(const safetensors *s, const safetensor *t, float *ou
     return STATUS_OK;
 }
 
-status safetensors_read_i64(const safetensors *s, const safetensor *t, int64_t *out)
+status safetensors_read_integers(const safetensors *s, const safetensor *t, const char *dtype,
+                                 void *out)
 {
-    if (strcmp(t->dtype, "I64") != 0)
-        return fail(STATUS_DATA, "%s: tensor %s is of %s, I64 was expected; " AGAIN, s->path,
-                    t->name, t->dtype);
+    if (strcmp(t->dtype, dtype) != 0)
+        return fail(STATUS_DATA, "%s: tensor %s is of %s, %s was expected; " AGAIN, s->path,
+                    t->name, t->dtype, dtype);
     return read_at(s, out, (size_t)(t->end - t->begin), s->data_at + t->begin);
 }
 

@@ -34,8 +34,9 @@ const char *safetensors_meta(const safetensors *s, const char *key); /* NULL whe
 /* Reads a floating-point tensor of any width as fp32. */
 status safetensors_read_f32(const safetensors *s, const safetensor *t, float *out);
 
-/* Reads a tensor of 64-bit integers. */
-status safetensors_read_i64(const safetensors *s, const safetensor *t, int64_t *out);
+/* Reads a tensor of integers of exactly this type ("I64", "I32", "U8"). */
+status safetensors_read_integers(const safetensors *s, const safetensor *t, const char *dtype,
+                                 void *out);
 
 /* How many values of a floating-point tensor are not finite, and one warning that names up to three
  * such tensors of the file. */
@@ -48,7 +49,7 @@ typedef struct {
     const char *name;
     int64_t shape[4];
     int ndim;
-    const char *dtype; /* "F32", "I64" */
+    const char *dtype; /* "F32", "I64", "I32", "U8" */
     int64_t width;     /* bytes of an element */
     const void *data;
 } safetensor_out;

@@ -7,6 +7,7 @@
 #include "model/weights.h"
 #include "runtime/core/log.h"
 #include "runtime/train/model_file.h"
+#include "runtime/train/model_sites.h"
 
 #include <errno.h>
 #include <jansson.h>
@@ -182,7 +183,8 @@ static status show_safetensors(const request *r)
 
 static const char *kind_name(element_kind kind)
 {
-    return kind == ELEMENT_F32 ? "F32" : kind == ELEMENT_I64 ? "I64" : "U8";
+    static const char *const names[] = {"F32", "I64", "U8", "I32"};
+    return names[kind];
 }
 
 static status show_checkpoint(const request *r, checkpoint *c)
@@ -319,14 +321,21 @@ static status export_model(const request *r)
     TRY(cli_input_kept(out, r->path));
     device *dev = NULL;
     model_file *f = NULL;
-    char *labels = NULL;
+    char *labels = NULL, *text = NULL;
+    site_columns columns = {0};
+    safetensor_out tensors[SITE_TENSORS];
+    bool found = false;
     status st;
     TRY_GOTO(done, device_of_option(r->c, r->common, &dev));
     TRY_GOTO(done, model_file_open(r->path, -1, NULL, 0, dev, &f));
     TRY_GOTO(done, model_file_place(f, &position_unbounded));
     labels = labels_text(f);
-    st = model_export_safetensors(f->m, out, labels);
+    TRY_GOTO(done, model_sites_beside(f, &columns, tensors, &text, &found));
+    const weights_beside along = {tensors, SITE_TENSORS, "crocuta_sites", text};
+    st = model_export_safetensors(f->m, out, labels, found ? &along : NULL);
 done:
+    site_columns_free(&columns);
+    free(text);
     free(labels);
     model_file_close(&f);
     device_close(&dev);

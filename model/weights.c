@@ -51,7 +51,7 @@ static bool ends_with(const char *name, const char *tail)
 static bool is_known_extra(const char *plain)
 {
     return ends_with(plain, ".filter_fn.pos_emb.z") || ends_with(plain, ".filter_fn.pos_emb.t") ||
-           ends_with(plain, ".filter_fn.modulation.deltas") ||
+           ends_with(plain, ".filter_fn.modulation.deltas") || !strncmp(plain, "sites.", 6) ||
            (!strncmp(plain, "position.", 9) &&
             (ends_with(plain, ".rows") || ends_with(plain, ".values")));
 }
@@ -195,7 +195,7 @@ static status load_level(model *m, const safetensors *s, int level, const safete
     const int64_t n = rows->count;
     int64_t *row = malloc(((size_t)n + 1) * sizeof *row);
     float *p = malloc(((size_t)values->count + 1) * sizeof *p);
-    status st = row && p ? safetensors_read_i64(s, rows, row)
+    status st = row && p ? safetensors_read_integers(s, rows, "I64", row)
                          : fail(STATUS_MEMORY, "%s: no memory for %lld rows; free some", s->path,
                                 (long long)n);
     if (st == STATUS_OK)
@@ -237,9 +237,10 @@ typedef struct {
     int64_t n;
 } outgoing;
 
-static status gather(model *m, outgoing *x)
+static status gather(model *m, const weights_beside *beside, outgoing *x)
 {
-    const size_t room = (size_t)m->n + 2 * EMBED_LEVELS;
+    const int64_t more = beside ? beside->n : 0;
+    const size_t room = (size_t)(m->n + 2 * EMBED_LEVELS + more);
     x->out = calloc(room, sizeof *x->out);
     x->names = calloc(room, sizeof *x->names);
     if (!x->out || !x->names)
@@ -265,6 +266,8 @@ static status gather(model *m, outgoing *x)
             tables[i]->p};
         x->n++;
     }
+    for (int64_t i = 0; i < more; i++)
+        x->out[x->n++] = beside->tensors[i];
     return STATUS_OK;
 }
 
@@ -305,7 +308,8 @@ static status config_text(const config *c, char **text)
     return st;
 }
 
-status model_export_safetensors(model *m, const char *path, const char *labels)
+status model_export_safetensors(model *m, const char *path, const char *labels,
+                                const weights_beside *beside)
 {
     outgoing x = {0};
     char *yaml = NULL, numbers[8][32];
@@ -331,8 +335,12 @@ status model_export_safetensors(model *m, const char *path, const char *labels)
         key[n] = "labels";
         said[n++] = labels;
     }
+    if (beside) {
+        key[n] = beside->key;
+        said[n++] = beside->value;
+    }
     if (st == STATUS_OK)
-        st = gather(m, &x);
+        st = gather(m, beside, &x);
     if (st == STATUS_OK)
         st = safetensors_write(path, x.out, x.n, key, said, n);
     if (st == STATUS_OK)

@@ -23,7 +23,17 @@ const char *weights_labels(const safetensors *s);
 status model_load_safetensors(model *m, const safetensors *s);
 status weights_load_rows(model *m, const safetensors *s);
 
-/* Writes PATH and config.json beside it. labels: JSON list of class names or NULL. */
-status model_export_safetensors(model *m, const char *path, const char *labels);
+/* What goes along with the weights: tensors, each under its own name (sites.NAME: no parameters),
+ * and a text of the metadata. */
+typedef struct {
+    const safetensor_out *tensors;
+    int64_t n;
+    const char *key, *value;
+} weights_beside;
+
+/* Writes PATH and config.json beside it. labels: JSON list of class names or NULL; beside may be
+ * NULL. */
+status model_export_safetensors(model *m, const char *path, const char *labels,
+                                const weights_beside *beside);
 
 #endif

@@ -287,7 +287,8 @@ static void round_trip(void **state)
     assert_int_equal(position_slots(model_position(m), 0, 3, rows, true, slot), STATUS_OK);
     for (int64_t i = 0; i < 3 * t[0]->k; i++)
         t[0]->p[i] = (float)i / 7;
-    assert_int_equal(model_export_safetensors(m, WEIGHTS, "[\"AFR\",\"EAS\",\"EUR\"]"), STATUS_OK);
+    assert_int_equal(model_export_safetensors(m, WEIGHTS, "[\"AFR\",\"EAS\",\"EUR\"]", NULL),
+                     STATUS_OK);
     assert_int_equal(model_file_open(WEIGHTS, -1, NULL, 0, dev, &f), STATUS_OK);
     assert_int_equal(f->classes, 3);
     assert_string_equal(f->labels[2], "EUR");

@@ -191,6 +191,17 @@ static status open_any(const char *path, model_file *f)
     return safetensors_open(path, &f->flat);
 }
 
+status model_file_find(const char *path, model_file **out)
+{
+    model_file *f = *out = calloc(1, sizeof *f);
+    if (!f)
+        return fail(STATUS_MEMORY, "%s: no memory to open it; free some", path);
+    const status st = open_any(path, f);
+    if (st != STATUS_OK)
+        model_file_close(out);
+    return st;
+}
+
 /* "labels" of a JSON object, or a JSON list itself. */
 static status read_labels(model_file *f, const char *text, int classes)
 {

@@ -36,6 +36,10 @@ status model_file_open(const char *path, int classes, const char *const *overrid
                        device *dev, model_file **out);
 void model_file_close(model_file **f);
 
+/* Which file a path means, opened (h5 or flat) but nothing read of it yet: *f may then be closed.
+ */
+status model_file_find(const char *path, model_file **f);
+
 /* Opens the row tables for a data set (space NULL: see model_place) and fills them with the file's
  * rows, replayed to its step: what evaluation reads. Nothing to do for a model without rows. */
 status model_file_place(model_file *f, const position_space *space);

@@ -2,6 +2,7 @@
 #include "runtime/train/snapshot.h"
 
 #include "runtime/train/model_file.h"
+#include "runtime/train/model_sites.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -111,14 +112,20 @@ status snapshot_write(const char *dir, const config *c, const dataset *d, bool c
                       model *m, const optimizer *o, const train_state *state)
 {
     const parameter *list = NULL;
-    const int64_t room = 3 * model_parameters(m, &list) + 5 * EMBED_LEVELS + 1;
+    const int64_t room = 3 * model_parameters(m, &list) + 5 * EMBED_LEVELS + 1 + SITE_TENSORS;
     int64_t n = 0;
     checkpoint_tensor *tensors = calloc((size_t)room, sizeof *tensors);
+    site_columns sites = {0};
     char *yaml = NULL, *json = state_text(state, d, classify);
     status st = json && tensors ? config_text(c, &yaml)
                                 : fail(STATUS_MEMORY, "checkpoint: no memory; use more memory");
+    if (st == STATUS_OK)
+        st = site_columns_make(d, &sites);
     if (st == STATUS_OK) {
-        model_tensors(m, o->first, o->second, o->rows_rate, state->step, tensors, room, &n);
+        model_tensors(m, o->first, o->second, o->rows_rate, state->step, tensors,
+                      room - SITE_TENSORS, &n);
+        site_columns_tensors(d, &sites, tensors + n);
+        n += SITE_TENSORS;
         const checkpoint_header h = {.step = state->step,
                                      .stage = schedule_stage(o->plan, state->step)->index,
                                      .ranks = ranks,
@@ -130,6 +137,7 @@ status snapshot_write(const char *dir, const config *c, const dataset *d, bool c
         st = checkpoint_point(dir, "latest", state->step);
     if (st == STATUS_OK && state->best_step == state->step)
         st = checkpoint_point(dir, "best", state->step);
+    site_columns_free(&sites);
     free(tensors);
     free(yaml);
     free(json);
