@@ -72,11 +72,11 @@ static bool carries_ref(call c, unsigned *mask)
     return call_copies(c) + ((c & CALL_UNKNOWN) != 0) < ploidy;
 }
 
-static status entry_add(const reading *t, query_person *p, int32_t site, int base, unsigned mask)
+static status entry_add(const reading *t, query_person *p, int32_t at, int base, unsigned mask)
 {
     if (!grow((void **)&p->list, p->n, &p->room, sizeof *p->list))
         return no_memory(t);
-    p->list[p->n++] = (entry){.site = site, .allele = (uint8_t)base, .mask = (uint8_t)mask};
+    p->list[p->n++] = (entry){.site = at, .allele = (uint8_t)base, .mask = (uint8_t)mask};
     return STATUS_OK;
 }
 
@@ -171,9 +171,9 @@ static status site_finish(reading *t)
         *(now->told ? &r->unknown_site : &r->reference_only) += 1;
         return STATUS_OK;
     }
-    const site *site = &s->panel->sites[at];
-    if (!alleles_match(site, ref, now->told, &swapped)) {
-        count_clash(r, site, ref, now->told);
+    const site *known = &s->panel->sites[at];
+    if (!alleles_match(known, ref, now->told, &swapped)) {
+        count_clash(r, known, ref, now->told);
         return STATUS_OK;
     }
     if (!now->has_gt) {
@@ -190,7 +190,7 @@ static status site_finish(reading *t)
     const int64_t n = vcf_header_of(t->v)->n_samples;
     for (int64_t i = 0; i < n; i++)
         if (now->calls[i] || swapped)
-            TRY(call_keep(t, &s->people[t->person[i]], at, now->calls[i], site->alts, swapped));
+            TRY(call_keep(t, &s->people[t->person[i]], at, now->calls[i], known->alts, swapped));
     return STATUS_OK;
 }
 
@@ -234,7 +234,7 @@ static status site_add(reading *t, const vcf_record *r)
 /* ---- records ---- */
 
 /* The panel's chromosome of a record, -1: it has none. */
-static status chromosome_of(reading *t, const vcf_record *r, int64_t *chromosome)
+static status chromosome_of(reading *t, const vcf_record *r, int64_t *which)
 {
     query_state *s = t->s;
     if (r->contig >= t->n_spellings) {
@@ -250,13 +250,13 @@ static status chromosome_of(reading *t, const vcf_record *r, int64_t *chromosome
     int64_t *known = &t->identity_of[r->contig];
     if (*known < 0)
         *known = chromosome_identity(r->chrom);
-    *chromosome = *known > 0 ? s->of_identity[*known] : -1;
-    if (*chromosome < 0)
+    *which = *known > 0 ? s->of_identity[*known] : -1;
+    if (*which < 0)
         return STATUS_OK;
-    char **name = &s->name[*chromosome];
+    char **name = &s->name[*which];
     if (!*name && !(*name = strdup(r->chrom)))
         return no_memory(t);
-    const int64_t length = s->panel->chromosomes[*chromosome].length;
+    const int64_t length = s->panel->chromosomes[*which].length;
     if (length > 0 && r->position > length)
         return fail(STATUS_DATA,
                     "%s:%lld: position %d is behind the end of %s in the model's assembly, %s "

@@ -10,25 +10,6 @@
 
 static const char *const split_names[] = {"train", "valid", "test"};
 
-/* Windows are cut as the model's configuration says, as the defaults say without a model. */
-static void windows_like(evaluation *e)
-{
-    config *c = calloc(1, sizeof *c);
-    if (!c)
-        return;
-    config_defaults(c);
-    e->data = c->data;
-    free(c);
-    if (e->model) {
-        const config_data *of = &evaluate_model_config(e->model)->data;
-        e->data.alleles = of->alleles;
-        e->data.max_gap = of->max_gap;
-        e->data.unphased = of->unphased;
-    }
-    e->data.seq_len = 0; /* no training window is drawn here */
-    e->data.sampling = SAMPLING_STRATIFIED;
-}
-
 static status check_people(evaluation *e)
 {
     int64_t labelled[3] = {0};
@@ -84,7 +65,8 @@ static status open_all(evaluation *e, comm *c)
     if (strcmp(e->o.model, "none") != 0)
         TRY(comm_agree(
             c, evaluate_model_open(e->o.model, e->d, e->o.device, e->o.threads, &e->model)));
-    windows_like(e);
+    TRY(comm_agree(c,
+                   window_set_config(e->model ? evaluate_model_config(e->model) : NULL, &e->data)));
     TRY(check_people(e));
     TRY(dataset_block(e->d, e->data.max_gap));
     TRY(comm_agree(c, alter_people(e)));

@@ -11,12 +11,11 @@ static int32_t site_at(const window_set *w, int64_t i)
     return w->d->entries[draws_entry(w->x, i)].site;
 }
 
-status window_set_tile(const dataset *d, const draws *x, split_kind split, int64_t context,
-                       int64_t stride, window_set *out)
+/* Truth and place of the windows of a list; without `everybody` those of people without label go.
+ */
+static status describe(window_set *out, bool everybody)
 {
-    *out = (window_set){.d = d, .x = x, .context = context};
-    TRY(draws_tile(x, split, context, stride, &out->at, &out->n));
-
+    const dataset *d = out->d;
     const size_t room = (size_t)(out->n + 1);
     out->label = malloc(room * sizeof *out->label);
     out->block = malloc(room * sizeof *out->block);
@@ -32,7 +31,7 @@ status window_set_tile(const dataset *d, const draws *x, split_kind split, int64
     for (int64_t i = 0; i < out->n; i++) {
         const window w = out->at[i];
         const int32_t label = d->people[w.person].label;
-        if (label < 0)
+        if (label < 0 && !everybody)
             continue;
         out->at[kept] = w;
         out->label[kept] = label;
@@ -42,6 +41,47 @@ status window_set_tile(const dataset *d, const draws *x, split_kind split, int64
         kept++;
     }
     out->n = kept;
+    return STATUS_OK;
+}
+
+status window_set_tile(const dataset *d, const draws *x, split_kind split, int64_t context,
+                       int64_t stride, window_set *out)
+{
+    *out = (window_set){.d = d, .x = x, .context = context};
+    TRY(draws_tile(x, split, context, stride, &out->at, &out->n));
+    return describe(out, false);
+}
+
+status window_set_tile_all(const dataset *d, const draws *x, split_kind split, int64_t context,
+                           window_set *out)
+{
+    *out = (window_set){.d = d, .x = x, .context = context};
+    TRY(draws_tile(x, split, context, context, &out->at, &out->n));
+    return describe(out, true);
+}
+
+status window_set_from(const dataset *d, const draws *x, window *list, int64_t n, int64_t context,
+                       window_set *out)
+{
+    *out = (window_set){.d = d, .x = x, .context = context, .at = list, .n = n};
+    return describe(out, true);
+}
+
+status window_set_config(const config *model, config_data *out)
+{
+    config *c = calloc(1, sizeof *c);
+    if (!c)
+        return fail(STATUS_MEMORY, "windows: no memory for a configuration; close other programs");
+    config_defaults(c);
+    *out = c->data;
+    free(c);
+    if (model) {
+        out->alleles = model->data.alleles;
+        out->max_gap = model->data.max_gap;
+        out->unphased = model->data.unphased;
+    }
+    out->seq_len = 0; /* no training window is drawn here */
+    out->sampling = SAMPLING_STRATIFIED;
     return STATUS_OK;
 }
 

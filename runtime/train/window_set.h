@@ -22,7 +22,17 @@ typedef struct {
  * split. */
 status window_set_tile(const dataset *d, const draws *x, split_kind split, int64_t context,
                        int64_t stride, window_set *out);
+/* The same of everybody, labelled or not (label -1), and from a list of windows: the set takes it
+ * over, and frees it also where this fails. `context` is their length. */
+status window_set_tile_all(const dataset *d, const draws *x, split_kind split, int64_t context,
+                           window_set *out);
+status window_set_from(const dataset *d, const draws *x, window *list, int64_t n, int64_t context,
+                       window_set *out);
 void window_set_free(window_set *w);
+
+/* How windows of an evaluation are cut: alleles and gaps as `model` says (NULL: as the defaults
+ * do), no training length asked for. */
+status window_set_config(const config *model, config_data *out);
 
 /* The distinct carried sites of window i, ascending: fills sites (context), returns how many. Two
  * alternate alleles of one person at one site are two tokens but one site. */
