@@ -22,7 +22,7 @@ struct dataset_memory {
     chromosome *chromosomes;
     const char **labels;
     int32_t *block;
-    dataset_people replaced; /* entries of this rank's own instead of the file's */
+    dataset_people replaced;    /* entries of this rank's own instead of the file's */
     void *owned[DATASET_OWNED]; /* of a set that no file holds */
 };
 
