@@ -102,3 +102,29 @@ op_cost classify_cost(const classify_args *a)
         .bytes_backward = 2 * tensor,
     };
 }
+
+op_cost ranges_cost(const ranges_args *a, int64_t entries)
+{
+    const int64_t row = a->k * F32;
+    return (op_cost){
+        .flops_forward = entries * a->k,
+        .bytes_forward = entries * (row + (int64_t)sizeof(int32_t)) + a->columns * row,
+    };
+}
+
+op_cost sites_cost(const sites_args *a, int64_t n)
+{
+    const int64_t columns = a->s.B * a->s.Lp, tensor = columns * a->d * F32;
+    const int64_t CR = a->classes * a->rank, row = (2 * a->rank + a->classes) * F32;
+    const int64_t columns_products = 2 * columns * a->d * (CR + a->H);
+    const int64_t entries_products = 2 * n * CR * (a->rank + 1); /* V R, and the dot with G */
+    const int64_t index = n * (int64_t)(2 * sizeof(int32_t) + 1);
+    return (op_cost){
+        .kept = 0,
+        .workspace = (int64_t)sites_workspace_cpu(a, threads_now()),
+        .flops_forward = columns_products + entries_products,
+        .flops_backward = 3 * (columns_products + entries_products),
+        .bytes_forward = tensor + n * row + index,
+        .bytes_backward = 2 * tensor + 2 * n * row + index,
+    };
+}

@@ -23,6 +23,8 @@ typedef enum {
     OP_MLP,
     OP_HEAD,
     OP_CLASSIFY,
+    OP_RANGES,
+    OP_SITES,
     OP_OPTIMIZER,
     OP_ROWS,
     OP_KINDS,

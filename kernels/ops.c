@@ -15,8 +15,9 @@
 
 const char *op_name(op_kind kind)
 {
-    static const char *const NAME[OP_KINDS] = {"embed", "mixin", "filter",   "conv",      "mixout",
-                                               "mlp",   "head",  "classify", "optimizer", "rows"};
+    static const char *const NAME[OP_KINDS] = {"embed",  "mixin", "filter",    "conv",
+                                               "mixout", "mlp",   "head",      "classify",
+                                               "ranges", "sites", "optimizer", "rows"};
     return NAME[kind];
 }
 
@@ -123,6 +124,24 @@ status classify_backward(device *dev, const classify_args *a, const float *resid
     TIMED(OP_CLASSIFY, dev->ops->classify_backward(dev, a, residual, loss, dresidual, grads, ws));
 }
 
+status ranges_forward(device *dev, const ranges_args *a, float *out, arena *ws)
+{
+    TIMED(OP_RANGES, dev->ops->ranges_forward(dev, a, out, ws));
+}
+
+status sites_forward(device *dev, const sites_args *a, const float *residual, float *class_logits,
+                     float *site_logits, double *sequence_nll, loss_sum *loss, arena *ws)
+{
+    TIMED(OP_SITES, dev->ops->sites_forward(dev, a, residual, class_logits, site_logits,
+                                            sequence_nll, loss, ws));
+}
+
+status sites_backward(device *dev, const sites_args *a, const float *residual, loss_sum *loss,
+                      float *dresidual, const sites_grads *grads, float *drows, arena *ws)
+{
+    TIMED(OP_SITES, dev->ops->sites_backward(dev, a, residual, loss, dresidual, grads, drows, ws));
+}
+
 status norm_squares(device *dev, const float *x, int64_t n, double *sum, arena *ws)
 {
     TIMED(OP_OPTIMIZER, dev->ops->norm_squares(dev, x, n, sum, ws));
@@ -134,10 +153,10 @@ status adamw_update(device *dev, const adamw_args *a, int64_t n, float *p, const
     TIMED(OP_OPTIMIZER, dev->ops->adamw_update(dev, a, n, p, g, m, v));
 }
 
-status rows_reduce(device *dev, int64_t n, int64_t k, const int32_t *slot, const float *grad,
-                   int32_t *unique, float *sum, int64_t *count, arena *ws)
+status rows_reduce(device *dev, int64_t n, int64_t k, const int32_t *slot, const int32_t *of,
+                   const float *grad, int32_t *unique, float *sum, int64_t *count, arena *ws)
 {
-    TIMED(OP_ROWS, dev->ops->rows_reduce(dev, n, k, slot, grad, unique, sum, count, ws));
+    TIMED(OP_ROWS, dev->ops->rows_reduce(dev, n, k, slot, of, grad, unique, sum, count, ws));
 }
 
 status rows_adam(device *dev, const rows_adam_args *a, int64_t count, int64_t k,

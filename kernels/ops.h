@@ -289,7 +289,8 @@ typedef struct {
     float *ln_w, *ln_b, *W, *b, *V, *Eh, *eh, *Eo, *eo, *scale;
 } sites_grads;
 /* Each output may be NULL: class_logits (B, classes), site_logits (n, classes) from entry start[0]
- * on, sequence_nll (B): -log p summed over the sites, of the label's class (class 0 without). */
+ * on, sequence_nll (B): -log p summed over the sites, of the label's class (class 0 without a
+ * label); labels NULL: over the sites of the loss, those with token >= 0. */
 status sites_forward(device *dev, const sites_args *a, const float *residual, float *class_logits,
                      float *site_logits, double *sequence_nll, loss_sum *loss, arena *ws);
 /* dresidual written; grads added; drows (n, 2 rank + classes) written: the gradient of each entry's
@@ -317,12 +318,13 @@ status adamw_update(device *dev, const adamw_args *a, int64_t n, float *p, const
                     float *v);
 
 /* rows_reduce: sums the gradients of equal slots in a fixed order.
- *   slot (n) int32, negative ones are left out;  grad (n, k)
+ *   slot (n) int32, negative ones are left out;  of (n) int32 or NULL: entry i has row of[i] of
+ *   grad (.., k), or row i
  *   -> unique (at most n) ascending, sum (unique, k); returns the number of unique slots in *count.
  * Sums are fp64, in the order of the positions, rounded once. Workspace: 16 bytes a position where
  * n is a multiple of 8. */
-status rows_reduce(device *dev, int64_t n, int64_t k, const int32_t *slot, const float *grad,
-                   int32_t *unique, float *sum, int64_t *count, arena *ws);
+status rows_reduce(device *dev, int64_t n, int64_t k, const int32_t *slot, const int32_t *of,
+                   const float *grad, int32_t *unique, float *sum, int64_t *count, arena *ws);
 
 /* rows_adam: Adam without decay on the given rows, exactly as if every row had been updated at
  * every step: the steps that a row sat out (zero gradient, moments decaying, learning rate of each
@@ -381,11 +383,16 @@ struct ops_table {
                                loss_sum *, arena *);
     status (*classify_backward)(device *, const classify_args *, const float *, loss_sum *, float *,
                                 const classify_grads *, arena *);
+    status (*ranges_forward)(device *, const ranges_args *, float *, arena *);
+    status (*sites_forward)(device *, const sites_args *, const float *, float *, float *, double *,
+                            loss_sum *, arena *);
+    status (*sites_backward)(device *, const sites_args *, const float *, loss_sum *, float *,
+                             const sites_grads *, float *, arena *);
     status (*norm_squares)(device *, const float *, int64_t, double *, arena *);
     status (*adamw_update)(device *, const adamw_args *, int64_t, float *, const float *, float *,
                            float *);
-    status (*rows_reduce)(device *, int64_t, int64_t, const int32_t *, const float *, int32_t *,
-                          float *, int64_t *, arena *);
+    status (*rows_reduce)(device *, int64_t, int64_t, const int32_t *, const int32_t *,
+                          const float *, int32_t *, float *, int64_t *, arena *);
     status (*rows_adam)(device *, const rows_adam_args *, int64_t, int64_t, const int32_t *,
                         const float *, float *, float *, float *, int64_t *);
     status (*rows_catch_up)(device *, const rows_adam_args *, int64_t, int64_t, const int32_t *,

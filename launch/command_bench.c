@@ -19,8 +19,9 @@ static const char ABOUT[] =
 static json_t *shares(const bench_result *r, double waiting)
 {
     const double *s = r->share;
-    double gemm = s[OP_MIXIN] + s[OP_MIXOUT] + s[OP_MLP] + s[OP_HEAD] + s[OP_CLASSIFY];
-    double elementwise = s[OP_EMBED] + s[OP_FILTER] + s[OP_OPTIMIZER] + s[OP_ROWS];
+    double gemm =
+        s[OP_MIXIN] + s[OP_MIXOUT] + s[OP_MLP] + s[OP_HEAD] + s[OP_CLASSIFY] + s[OP_SITES];
+    double elementwise = s[OP_EMBED] + s[OP_RANGES] + s[OP_FILTER] + s[OP_OPTIMIZER] + s[OP_ROWS];
     return json_pack("{s:f, s:f, s:f, s:f}", "gemm", gemm, "fft", s[OP_CONV], "elementwise",
                      elementwise, "comm", waiting);
 }

@@ -190,7 +190,7 @@ status rows_collect(model *m, int level, batch_shape s, const float *dA)
     if (!unique || !sum)
         return arena_short(ws);
     int64_t count = 0;
-    TRY(rows_reduce(m->dev, n, m->rank, r->slot, dA, unique, sum, &count, ws));
+    TRY(rows_reduce(m->dev, n, m->rank, r->slot, NULL, dA, unique, sum, &count, ws));
     for (int64_t i = 0; i < count; i++)
         unique[i] = r->unique[unique[i]]; /* ascending still: `unique` of the batch is */
     TRY(pending_add(&m->pending[level], m->rank, count, unique, sum));

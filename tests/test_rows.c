@@ -25,7 +25,7 @@ static reduced reduce_on(device *dev, buffers *all, int64_t n, int64_t k, const 
     bench b = {0};
     bench_workspace(&b, 16 * n + 256);
     reduced o = {buffer_take(all, (size_t)n * sizeof(int32_t)), buffer_floats(all, n * k), -1};
-    OK(rows_reduce(dev, n, k, slot, grad, o.unique, o.sum, &o.count, &b.ws));
+    OK(rows_reduce(dev, n, k, slot, NULL, grad, o.unique, o.sum, &o.count, &b.ws));
     assert_int_equal(b.ws.used, 0);
     arena_close(&b.ws);
     return o;

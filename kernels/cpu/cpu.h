@@ -42,11 +42,17 @@ status classify_forward_cpu(device *dev, const classify_args *a, const float *re
 status classify_backward_cpu(device *dev, const classify_args *a, const float *residual,
                              loss_sum *loss, float *dresidual, const classify_grads *grads,
                              arena *ws);
+status ranges_forward_cpu(device *dev, const ranges_args *a, float *out, arena *ws);
+status sites_forward_cpu(device *dev, const sites_args *a, const float *residual,
+                         float *class_logits, float *site_logits, double *sequence_nll,
+                         loss_sum *loss, arena *ws);
+status sites_backward_cpu(device *dev, const sites_args *a, const float *residual, loss_sum *loss,
+                          float *dresidual, const sites_grads *grads, float *drows, arena *ws);
 status norm_squares_cpu(device *dev, const float *x, int64_t n, double *sum, arena *ws);
 status adamw_update_cpu(device *dev, const adamw_args *a, int64_t n, float *p, const float *g,
                         float *m, float *v);
-status rows_reduce_cpu(device *dev, int64_t n, int64_t k, const int32_t *slot, const float *grad,
-                       int32_t *unique, float *sum, int64_t *count, arena *ws);
+status rows_reduce_cpu(device *dev, int64_t n, int64_t k, const int32_t *slot, const int32_t *of,
+                       const float *grad, int32_t *unique, float *sum, int64_t *count, arena *ws);
 status rows_adam_cpu(device *dev, const rows_adam_args *a, int64_t count, int64_t k,
                      const int32_t *unique, const float *sum, float *p, float *m, float *v,
                      int64_t *last);
@@ -64,6 +70,7 @@ size_t mixout_workspace_cpu(const mixout_args *a, int threads);
 size_t mlp_workspace_cpu(const mlp_args *a, bool kept, int threads);
 size_t head_workspace_cpu(const head_args *a, int threads);
 size_t classify_workspace_cpu(const classify_args *a, int threads);
+size_t sites_workspace_cpu(const sites_args *a, int threads);
 size_t rows_reduce_workspace_cpu(int64_t n);
 
 #endif

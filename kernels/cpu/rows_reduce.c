@@ -3,12 +3,14 @@
  * bits. */
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/tile.h"
+#include "kernels/cpu/vmath.h"
 
 #include <omp.h>
 
 #define DIGITS 256
 #define SORT_THREADS 64 /* counts of so many threads stand on the stack: 64 KB */
-#define LANES 16        /* elements of a row at a time */
+#define LANES 32        /* elements of a row at a time: four registers of doubles */
+#define SHARE 64        /* rows of sums a share of a thread */
 
 size_t rows_reduce_workspace_cpu(int64_t n)
 {
@@ -62,24 +64,42 @@ static void sort_pass(int64_t n, int shift, const uint64_t *from, uint64_t *to, 
 }
 
 /* sum (k) = sum of the rows of grad that keys [first, end) name, in order. */
-static void row_sum(int64_t k, const uint64_t *key, int64_t first, int64_t end, const float *grad,
-                    float *sum)
+VMATH void row_sum(int64_t k, const uint64_t *key, int64_t first, int64_t end, const int32_t *of,
+                   const float *grad, float *restrict sum)
 {
     for (int64_t e0 = 0; e0 < k; e0 += LANES) {
         const int64_t width = least(LANES, k - e0);
         double total[LANES] = {0};
         for (int64_t i = first; i < end; i++) {
-            const float *row = grad + (int64_t)(uint32_t)key[i] * k + e0;
-            for (int64_t e = 0; e < width; e++)
-                total[e] += (double)row[e];
+            const int64_t place = (int64_t)(uint32_t)key[i];
+            const float *restrict row = grad + (of ? of[place] : place) * k + e0;
+            if (width == LANES)
+                for (int64_t e = 0; e < LANES; e++)
+                    total[e] += (double)row[e];
+            else
+                for (int64_t e = 0; e < width; e++)
+                    total[e] += (double)row[e];
         }
         for (int64_t e = 0; e < width; e++)
             sum[e0 + e] = (float)total[e];
     }
 }
 
-status rows_reduce_cpu(device *dev, int64_t n, int64_t k, const int32_t *slot, const float *grad,
-                       int32_t *unique, float *sum, int64_t *count, arena *ws)
+/* Rows [r0, r1) of the sums. begin: where each of the `rows` rows' keys begin; live: keys in all.
+ */
+KERNEL_CLONES
+static void rows_sum_share(int64_t k, int64_t r0, int64_t r1, int64_t rows, int64_t live,
+                           const uint64_t *begin, const uint64_t *key, const int32_t *of,
+                           const float *grad, float *sum)
+{
+    for (int64_t r = r0; r < r1; r++) {
+        const int64_t end = r + 1 < rows ? (int64_t)begin[r + 1] : live;
+        row_sum(k, key, (int64_t)begin[r], end, of, grad, sum + r * k);
+    }
+}
+
+status rows_reduce_cpu(device *dev, int64_t n, int64_t k, const int32_t *slot, const int32_t *of,
+                       const float *grad, int32_t *unique, float *sum, int64_t *count, arena *ws)
 {
     *count = 0;
     if (n <= 0)
@@ -107,10 +127,9 @@ status rows_reduce_cpu(device *dev, int64_t n, int64_t k, const int32_t *slot, c
             unique[rows] = (int32_t)(key[live] >> 32);
             other[rows++] = (uint64_t)live;
         }
-#pragma omp parallel for num_threads(dev->threads) schedule(dynamic, 64)
-    for (int64_t r = 0; r < rows; r++)
-        row_sum(k, key, (int64_t)other[r], r + 1 < rows ? (int64_t)other[r + 1] : live, grad,
-                sum + r * k);
+#pragma omp parallel for num_threads(dev->threads) schedule(dynamic, 1)
+    for (int64_t r = 0; r < rows; r += SHARE)
+        rows_sum_share(k, r, least(r + SHARE, rows), rows, live, other, key, of, grad, sum);
     *count = rows;
     arena_release(ws, mark);
     return STATUS_OK;
