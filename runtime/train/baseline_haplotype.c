@@ -1,13 +1,12 @@
 /* Each haplotype of a person against every training haplotype of the class over the whole stretch:
- * a site differs with probability MISMATCH, the likelihood is the mean over training haplotypes,
- * which the nearest make, and the log-likelihoods of a person's two are added. Phased people only.
+ * a site differs with probability PANEL_MISMATCH, the likelihood is the mean over training
+ * haplotypes, which the nearest make, and the log-likelihoods of a person's two are added. Phased
+ * people only.
  */
 #include "runtime/train/baseline_unit.h"
 
 #include <math.h>
 #include <stdlib.h>
-
-#define MISMATCH 0.01
 
 /* distance (rows): called sites of the stretch at which the training haplotypes differ from hap. */
 static void count_mismatches(const bit_rows *rows, const uint64_t *hap, const uint64_t *called,
@@ -27,7 +26,7 @@ static void count_mismatches(const bit_rows *rows, const uint64_t *hap, const ui
 static double score_stretch(const unit *u, const stretch *s, const bit_rows *rows, uint64_t *bits,
                             double *room)
 {
-    const double step = log((1 - MISMATCH) / MISMATCH);
+    const double step = log((1 - PANEL_MISMATCH) / PANEL_MISMATCH);
     const int64_t words = rows->words;
     uint64_t *hap[2] = {bits, bits + words}, *called = bits + 2 * words;
     const int64_t from = s->first_site - u->first_site, to = s->last_site - u->first_site;
@@ -47,8 +46,8 @@ static double score_stretch(const unit *u, const stretch *s, const bit_rows *row
         count_mismatches(rows, hap[h], called, w0, w1, room);
         for (int64_t i = 0; i < rows->rows; i++)
             room[i] *= -step;
-        sum +=
-            (double)n * log1p(-MISMATCH) + log_sum_exp(room, rows->rows) - log((double)rows->rows);
+        sum += (double)n * log1p(-PANEL_MISMATCH) + log_sum_exp(room, rows->rows) -
+               log((double)rows->rows);
     }
     return sum;
 }

@@ -1,8 +1,8 @@
 /* Haploid Li-Stephens forward likelihood (Li and Stephens 2003, "Modeling linkage disequilibrium
  * and identifying recombination hotspots"): a haplotype is copied from the training haplotypes of
- * the class, jumps to a random one with probability JUMP a site, and differs from what it copies
- * with probability MISMATCH. Restarted at each stretch; the log-likelihoods of a person's two
- * haplotypes are added. Phased people only.
+ * the class, jumps to a random one with probability LI_STEPHENS_JUMP a site, and differs from what
+ * it copies with probability PANEL_MISMATCH. Restarted at each stretch; the log-likelihoods of a
+ * person's two haplotypes are added. Phased people only.
  *
  * The panel lies by site, one byte a haplotype, so that a step is one pass over neighbours; fp32,
  * scaled where the sum gets small. Sites of the unit times haplotypes of the class bytes. */
@@ -12,10 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MISMATCH 0.01
-#define JUMP 0.005
-#define LANES 32     /* partial sums: enough to hide the latency of an addition */
-#define SMALL 1e-18F /* jumps keep every state within JUMP * MISMATCH / haplotypes of the sum */
+#define LANES 32 /* partial sums: enough to hide the latency of an addition */
+/* Jumps keep every state above this sum times jump, mismatch and 1 / haplotypes. */
+#define SMALL 1e-18F
 #define ABSENT 0
 #define CARRIED 1
 #define UNCALLED 2 /* of a training haplotype: agrees with everybody */
@@ -32,7 +31,8 @@ typedef struct {
  * the allele that does not match. Returns the sum of the states. */
 static float step(const site_panel *p, const uint8_t *allele, uint8_t differs, float arrive)
 {
-    const float stay = 1 - (float)JUMP, odds = (float)(MISMATCH / (1 - MISMATCH));
+    const float stay = 1 - (float)LI_STEPHENS_JUMP,
+                odds = (float)(PANEL_MISMATCH / (1 - PANEL_MISMATCH));
     float sum[LANES] = {0}, *restrict state = p->state;
     const float *restrict inside = p->inside;
     for (int64_t i = 0; i < p->stride; i += LANES)
@@ -60,7 +60,8 @@ static double forward(const site_panel *p, const uint64_t *hap, const uint64_t *
         const bool known = !bit_at(uncalled, s);
         const uint8_t differs = !known ? NEVER : bit_at(hap, s) ? ABSENT : CARRIED;
         called += known;
-        total = step(p, p->allele + s * p->stride, differs, (float)JUMP * total / (float)p->rows);
+        total = step(p, p->allele + s * p->stride, differs,
+                     (float)LI_STEPHENS_JUMP * total / (float)p->rows);
         if (total < SMALL) {
             for (int64_t i = 0; i < p->rows; i++)
                 p->state[i] /= total;
@@ -68,7 +69,7 @@ static double forward(const site_panel *p, const uint64_t *hap, const uint64_t *
             total = 1;
         }
     }
-    return log_scale + log((double)total) + (double)called * log1p(-MISMATCH);
+    return log_scale + log((double)total) + (double)called * log1p(-PANEL_MISMATCH);
 }
 
 static status site_panel_open(site_panel *p, const bit_rows *rows, int64_t sites)

@@ -2,7 +2,8 @@
  * order backed off to the one below with half a count, order 0 being the naive Bayes chain (a
  * Bernoulli at every site from the last carried one to the next). Counted on children of random
  * pairs of training haplotypes of the class, on the training people themselves where they are
- * unphased, on their haplotypes where windows are haplotypes.
+ * unphased, on their haplotypes where windows are haplotypes. Sites that nobody judged has a call
+ * at are left out of both: contexts would never meet.
  *
  * One sort counts everything. Training and judged sequences of a unit stand in one array, each
  * after a separator; places are sorted by the 8 symbols that end there, latest first. Places whose
@@ -16,11 +17,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ORDER 7
-#define SYMBOLS (ORDER + 1)
-#define BACK_OFF 0.5 /* counts that the order below is worth */
-#define MATINGS 1000 /* children a class */
-#define SEPARATOR 0  /* other symbols: site - first_site + 1 */
+#define SYMBOLS (NGRAM_ORDER + 1)
+#define SEPARATOR 0 /* other symbols: site - first_site + 1 */
 
 typedef struct {
     uint32_t *symbol; /* SYMBOLS separators before the first sequence */
@@ -53,24 +51,31 @@ static status append_training(const unit *u, int label, const bit_rows *rows, se
     const panel *p = u->p;
     const int64_t words = rows->words, sites = u->end_site - u->first_site;
     const bool single = p->alleles == ALLELES_HAPLOTYPE, mate = !single && p->phased;
-    const int64_t n = single ? rows->rows : mate ? MATINGS : rows->rows / 2;
-    uint64_t *child = malloc((size_t)(words + 1) * sizeof *child);
+    const int64_t n = single ? rows->rows : mate ? NGRAM_MATINGS : rows->rows / 2;
+    uint64_t *child = malloc((size_t)(2 * words + 1) * sizeof *child);
+    uint64_t *read = child ? child + words : NULL;
     status st = child ? STATUS_OK
                       : fail(STATUS_MEMORY,
                              "ngram: no memory for %lld sites; leave it out of "
                              "--baselines",
                              (long long)sites);
+    for (int64_t w = 0; w < words && st == STATUS_OK; w++) {
+        read[w] = ~(uint64_t)0;
+        for (int64_t k = 0; u->read && k < 64 && w * 64 + k < sites; k++)
+            if (!bit_at(u->read, u->first_site + w * 64 + k))
+                read[w] &= ~((uint64_t)1 << k);
+    }
     for (int64_t i = 0; i < n && st == STATUS_OK; i++) {
         int64_t a = single ? i : 2 * i, b = single ? i : 2 * i + 1;
         if (mate) {
             rng r = rng_at(p->seed, RNG_BASELINE, (uint64_t)1 << 32 | (uint64_t)u->block,
-                           (uint32_t)(label * MATINGS + i));
+                           (uint32_t)(label * NGRAM_MATINGS + i));
             a = (int64_t)rng_below(&r, (uint64_t)rows->rows);
             b = (int64_t)rng_below(&r, (uint64_t)rows->rows - 1);
             b += b >= a;
         }
         for (int64_t w = 0; w < words; w++)
-            child[w] = rows->carried[a * words + w] | rows->carried[b * words + w];
+            child[w] = read[w] & (rows->carried[a * words + w] | rows->carried[b * words + w]);
         st = append(q, child, 0, sites);
     }
     q->training = q->n;
@@ -98,7 +103,7 @@ static int32_t *sort_places(const uint32_t *symbol, int64_t n, int64_t alphabet,
 {
     for (int64_t k = 0; k < n; k++)
         at[k] = (int32_t)(k + SYMBOLS);
-    for (int back = ORDER; back >= 0; back--) {
+    for (int back = NGRAM_ORDER; back >= 0; back--) {
         memset(bucket, 0, (size_t)(alphabet + 1) * sizeof *bucket);
         for (int64_t k = 0; k < n; k++)
             bucket[symbol[k + SYMBOLS - back] + 1]++;
@@ -178,9 +183,9 @@ static double stretch_score(const uint32_t *symbol, int64_t n, const int32_t *co
             if (!bit_at(uncalled, s))
                 chain += off[s];
         double p = exp(chain);
-        for (int64_t m = 1; m <= ORDER && m <= t; m++)
-            p = (count[t * SYMBOLS + m] + BACK_OFF * p) /
-                (count[(t - 1) * SYMBOLS + m - 1] + BACK_OFF);
+        for (int64_t m = 1; m <= NGRAM_ORDER && m <= t; m++)
+            p = (count[t * SYMBOLS + m] + NGRAM_BACK_OFF * p) /
+                (count[(t - 1) * SYMBOLS + m - 1] + NGRAM_BACK_OFF);
         sum += log(p);
     }
     return sum;

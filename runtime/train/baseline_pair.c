@@ -1,7 +1,7 @@
 /* Two training haplotypes of the class, each drawn alone and with replacement, explain what a
  * person carries: a site where either carries it should be carried, and is not with probability
- * MISMATCH, and the other way round. The likelihood is the mean over pairs; only pairs within REACH
- * mismatches of the nearest count, as (1 / 99)^5 times all pairs is nothing beside it.
+ * PANEL_MISMATCH, and the other way round. The likelihood is the mean over pairs; only pairs within
+ * REACH mismatches of the nearest count, as (1 / 99)^5 times all pairs is nothing beside it.
  *
  * Search: a haplotype's sites that the person does not carry are mismatches of every pair with it,
  * and so are carried sites that two haplotypes together are too few to cover. */
@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MISMATCH 0.01
 #define REACH 4
 #define SEEDS 4 /* haplotypes tried with everybody for a first bound */
 
@@ -132,12 +131,12 @@ static int64_t count_pairs(matcher *m)
 
 static double score(matcher *m, int64_t called)
 {
-    const double step = log((1 - MISMATCH) / MISMATCH);
+    const double step = log((1 - PANEL_MISMATCH) / PANEL_MISMATCH);
     const int64_t best = count_pairs(m);
     double sum = 0;
     for (int64_t k = 0; k <= REACH; k++)
         sum += (double)m->pairs[best + k] * exp(-step * (double)k);
-    return (double)called * log1p(-MISMATCH) - step * (double)best +
+    return (double)called * log1p(-PANEL_MISMATCH) - step * (double)best +
            log(sum / ((double)m->rows * (double)m->rows));
 }
 

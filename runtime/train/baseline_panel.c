@@ -35,6 +35,7 @@ status panel_open(const dataset *d, alleles_kind alleles, uint64_t seed, int thr
                  .alleles = alleles,
                  .seed = seed,
                  .threads = threads,
+                 .unit_sites = UNIT_SITES,
                  .phased = true,
                  .classes = (int)d->n_labels};
     p->begin = calloc((size_t)p->classes + 2, sizeof *p->begin);
@@ -185,8 +186,8 @@ static int64_t cut_units(const unit *like, const stretch *at, int64_t n, double 
         u.chromosome = at[from].chromosome;
         u.first_site = at[from].first_site;
         u.end_site = at[from].last_site + 1;
-        for (to = from;
-             to < n && at[to].block == u.block && at[to].first_site - u.first_site < UNIT_SITES;
+        for (to = from; to < n && at[to].block == u.block &&
+                        at[to].first_site - u.first_site < like->p->unit_sites;
              to++)
             if (at[to].last_site >= u.end_site)
                 u.end_site = at[to].last_site + 1;
@@ -260,12 +261,27 @@ static status remember(const panel *p, struct judged *j, const stretch *at, cons
     return STATUS_OK;
 }
 
+/* Sites that anybody judged has a call at, NULL where all do. */
+static status read_sites(const dataset *d, const stretch *at, int64_t n, uint64_t **out)
+{
+    *out = NULL;
+    if (!d->missing_run_of || d->missing_run_of[d->n_people * d->n_chromosomes] == 0)
+        return STATUS_OK;
+    *out = calloc((size_t)d->n_sites / 64 + 1, sizeof **out);
+    if (!*out)
+        return no_memory(d, n);
+    for (int64_t k = 0; k < n; k++)
+        stretch_read_sites(d, &at[k], *out);
+    return STATUS_OK;
+}
+
 static status judge_new(panel *p, comm *c, baseline_kind kind, const window_set *w)
 {
     struct judged *j = &p->judged[kind];
     stretch *fresh = NULL;
     double *loglik = NULL;
     unit *units = NULL;
+    uint64_t *read = NULL;
     int64_t n = 0;
     status st = new_stretches(j, w, &fresh, &n);
     if (st == STATUS_OK) {
@@ -274,8 +290,10 @@ static status judge_new(panel *p, comm *c, baseline_kind kind, const window_set 
         if (!loglik || !units)
             st = no_memory(w->d, n);
     }
+    if (st == STATUS_OK)
+        st = read_sites(w->d, fresh, n, &read);
     if (st == STATUS_OK) {
-        const unit like = {.p = p, .d = w->d, .kind = kind};
+        const unit like = {.p = p, .d = w->d, .kind = kind, .read = read};
         st = run_units(p, c, units, cut_units(&like, fresh, n, loglik, units));
     }
     TRY_GOTO(done, comm_agree(c, st));
@@ -287,6 +305,7 @@ done:
     free(fresh);
     free(loglik);
     free(units);
+    free(read);
     return st;
 }
 

@@ -114,6 +114,25 @@ void unit_stretch_bits(const unit *u, const stretch *s, uint64_t *hap1, uint64_t
         uncalled[w] &= ~(hap1[w] | hap2[w]);
 }
 
+void stretch_read_sites(const dataset *d, const stretch *s, uint64_t *read)
+{
+    const int64_t cell = (int64_t)s->person * d->n_chromosomes + s->chromosome;
+    int64_t from = s->first_site;
+    for (int64_t k = d->missing_run_of[cell]; k < d->missing_run_of[cell + 1]; k++) {
+        const missing_run r = d->missing[k];
+        for (; from < r.first && from <= s->last_site; from++)
+            set_bit(read, from);
+        if (from < (int64_t)r.first + r.count)
+            from = (int64_t)r.first + r.count;
+    }
+    for (; from <= s->last_site; from++)
+        set_bit(read, from);
+    /* Half of a genotype may be called. */
+    for (int64_t k = entry_from(d, cell, s->first_site);
+         k < d->run[cell + 1] && d->entries[k].site <= s->last_site; k++)
+        set_bit(read, d->entries[k].site);
+}
+
 double log_sum_exp(const double *x, int64_t n)
 {
     double largest = -INFINITY, sum = 0;

@@ -10,6 +10,12 @@
  * of them. Long enough that what neighbouring units both read is little. */
 #define UNIT_SITES 8192
 
+#define NGRAM_ORDER 7          /* carried sites of the longest context */
+#define NGRAM_MATINGS 1000     /* children of random pairs of haplotypes, a class and block */
+#define NGRAM_BACK_OFF 0.5     /* counts that the order below is worth */
+#define PANEL_MISMATCH 0.01    /* a site: pair, haplotype, li-stephens */
+#define LI_STEPHENS_JUMP 0.005 /* a site */
+
 typedef struct {
     int64_t first; /* entry of the sequence: with count, what tells stretches apart */
     int32_t count; /* entries */
@@ -22,9 +28,10 @@ struct panel {
     alleles_kind alleles;
     uint64_t seed;
     int threads, classes;
-    bool phased;     /* no training person has an unphased heterozygote */
-    int64_t *begin;  /* (classes + 1) into person */
-    int32_t *person; /* training people with a label, by label */
+    int64_t unit_sites; /* UNIT_SITES: no answer depends on it */
+    bool phased;        /* no training person has an unphased heterozygote */
+    int64_t *begin;     /* (classes + 1) into person */
+    int32_t *person;    /* training people with a label, by label */
     site_counts counts;
     struct judged {
         const draws *x; /* whose windows these are of */
@@ -43,6 +50,8 @@ typedef struct {
     int64_t n;
     const stretch *at; /* (n) by first site */
     double *loglik;    /* (n, classes) to be filled */
+    const uint64_t
+        *read; /* (n_sites bits) called in any of the stretches of all units; NULL: all */
 } unit;
 
 /* Rows of bits over the sites [first_site, end_site) of a unit, bit s - first_site. */
@@ -62,6 +71,9 @@ void bit_rows_free(bit_rows *b);
  * both are the one that the window is of. */
 void unit_stretch_bits(const unit *u, const stretch *s, uint64_t *hap1, uint64_t *hap2,
                        uint64_t *uncalled);
+
+/* Marks the sites of a stretch that its person has a call at. read (n_sites bits). */
+void stretch_read_sites(const dataset *d, const stretch *s, uint64_t *read);
 
 static inline int64_t unit_words(const unit *u)
 {
