@@ -34,6 +34,11 @@ static struct {
     char ids[PEOPLE][16];
 } s;
 
+static bool nobody_called(int k)
+{
+    return k == 241 || k == 242;
+}
+
 /* A haplotype copies a founder of its label, changes founder and errs now and then. */
 static void make_haplotype(int person, int h)
 {
@@ -55,9 +60,10 @@ static void make_person(int person, int64_t *n, int64_t *m)
         s.run[person * 2 + c] = *n;
         s.missing_run_of[person * 2 + c] = *m;
         for (int k = c ? FIRST : 0; k < (c ? SITES : FIRST); k++) {
-            /* Stretches without a call, some of everybody. */
-            const bool hole =
-                (person % 3 == 0 && k % 100 >= 40 && k % 100 < 47) || (k >= 200 && k < 203);
+            /* Stretches without a call, one of everybody judged; half a call within. */
+            const bool hole = (person % 3 == 0 && k % 100 >= 40 && k % 100 < 47) ||
+                              (person >= TRAIN && k >= 241 && k < 244);
+            const bool half = hole && k % 100 == 43 && person % 2 == 0;
             s.uncalled[person][k] = hole;
             if (hole) {
                 if (k > 0 && *m > s.missing_run_of[person * 2 + c] &&
@@ -65,7 +71,8 @@ static void make_person(int person, int64_t *n, int64_t *m)
                     s.missing[*m - 1].count++;
                 else
                     s.missing[(*m)++] = (missing_run){k, 1};
-                s.hap[person][0][k] = s.hap[person][1][k] = false;
+                s.hap[person][0][k] = half;
+                s.hap[person][1][k] = false;
             }
             const bool a = s.hap[person][0][k], b = s.hap[person][1][k];
             if (a && b && k % 9 == 0) { /* two alternate alleles of one site */
@@ -147,7 +154,7 @@ static const bool *training(int label, int i)
 }
 static bool training_uncalled(int label, int i, int k)
 {
-    return s.uncalled[LABELS * (i / 2) + label][k];
+    return s.uncalled[LABELS * (i / 2) + label][k] && !training(label, i)[k];
 }
 enum { HAPLOTYPES = TRAIN / LABELS * 2 };
 
@@ -161,6 +168,12 @@ static bool carries(const span *w, int k)
     return w->hap == 0 ? a || b : w->hap == 1 ? a : b;
 }
 
+/* What is carried is known, though half a genotype is all that was called. */
+static bool judged_uncalled(const span *w, int k)
+{
+    return s.uncalled[w->person][k] && !carries(w, k);
+}
+
 static double direct_pair(const span *w, int label)
 {
     double sum = 0;
@@ -168,7 +181,7 @@ static double direct_pair(const span *w, int label)
         for (int j = 0; j < HAPLOTYPES; j++) {
             double likelihood = 1;
             for (int k = w->first; k <= w->last; k++) {
-                if (s.uncalled[w->person][k])
+                if (judged_uncalled(w, k))
                     continue;
                 const bool here = carries(w, k);
                 const bool a = training_uncalled(label, i, k) ? here : training(label, i)[k];
@@ -182,7 +195,7 @@ static double direct_pair(const span *w, int label)
 
 static double emission(const span *w, int label, int i, int k)
 {
-    if (s.uncalled[w->person][k])
+    if (judged_uncalled(w, k))
         return 1;
     return training_uncalled(label, i, k) || training(label, i)[k] == carries(w, k)
                ? 1 - PANEL_MISMATCH
@@ -227,11 +240,6 @@ typedef struct {
     int n, length[NGRAM_MATINGS];
     int16_t at[NGRAM_MATINGS][SITES];
 } lists;
-
-static bool nobody_called(int k)
-{
-    return k >= 200 && k < 203;
-}
 
 static void make_lists(const panel *p, int label, int block, lists *out)
 {
@@ -278,7 +286,7 @@ static double carrier_share(const panel *p, int label, int k)
     double carriers = 0, called = 0;
     const bool single = p->alleles == ALLELES_HAPLOTYPE;
     for (int i = 0; i < HAPLOTYPES; i += single ? 1 : 2) {
-        called += !training_uncalled(label, i, k);
+        called += !s.uncalled[LABELS * (i / 2) + label][k];
         carriers += training(label, i)[k] || (!single && training(label, i + 1)[k]);
     }
     return (carriers + 0.5) / (called + 1);
@@ -296,7 +304,7 @@ static double direct_ngram(const panel *p, const span *w, int label)
     for (int t = 1; t < n; t++) {
         double chain = carrier_share(p, label, list[t]);
         for (int k = list[t - 1] + 1; k < list[t]; k++)
-            if (!s.uncalled[w->person][k])
+            if (!judged_uncalled(w, k))
                 chain *= 1 - carrier_share(p, label, k);
         sum += log(direct_next(&l, list, t, chain));
     }

@@ -78,7 +78,7 @@ def check_document(folder, rows, methods, reported):
     assert [r["method"] for r in document["results"]] == methods, [r["method"] for r in document["results"]]
     test_people = len({r["sample"] for r in rows})
     for r in document["results"]:
-        assert r["context"] == N and r["phase"] == "union" and r["n_windows"] == len(rows) and r["n_people"] == test_people
+        assert r["context"] == N and r["phase"] == ("haplotype" if r["method"] in ("haplotype", "li-stephens") else "union") and r["n_windows"] == len(rows) and r["n_people"] == test_people
         assert 0 <= r["ci_people"][0] <= r["accuracy"] <= r["ci_people"][1] <= 1 and len(r["ci_blocks"]) == 2 and len(r["ci_person"]) == 2
         diagonal = sum(r["confusion"][k][k] for k in range(3))
         assert sum(map(sum, r["confusion"])) == len(rows) and abs(diagonal / len(rows) - r["accuracy"]) < 1e-9
@@ -109,13 +109,15 @@ def check_model(folder, split, carried, block):
                 "position: {encoding: fpe, alpha: 1, rank: 4, rows: site}\noptimizer: {lr: 1.0e-2}\n"
                 "train: {steps: 20, tokens_per_step: 1024, eval_every: 20, eval_windows: 30}\nfinetune: {steps: 60, lr: 1.0e-2, head_hidden: 0}\n")
     crocuta("finetune", "c.yaml", "--from", "none", "-o", "run", cwd=folder)
-    arguments = ("evaluate", "run", "data.h5", "--context", str(N), "--baselines", "nb,lookup", "-o")
+    arguments = ("evaluate", "run", "data.h5", "--context", str(N), "--baselines", "nb,haplotype,lookup", "-o")
     first = crocuta(*arguments, "judged", cwd=folder)
     assert "already" not in first.stderr
     rows = read_windows(os.path.join(folder, "judged"))
     check_windows(rows, split, carried, block)
-    document, by = check_document(os.path.join(folder, "judged"), rows, ["model", "nb"], "model")
-    pair, = document["paired"]
+    document, by = check_document(os.path.join(folder, "judged"), rows, ["model", "nb", "haplotype"], "model")
+    pair, phased = document["paired"]
+    assert (phased["b"], phased["phase_a"], phased["phase_b"], pair["phase_b"]) == ("haplotype", "union", "haplotype", "union")
+    assert " haplotype (phased):" in first.stdout and " nb (phased)" not in first.stdout
     assert (pair["a"], pair["b"], pair["context"]) == ("model", "nb", N)
     assert abs(pair["difference"] - (by["model"]["accuracy"] - by["nb"]["accuracy"])) < 1e-9
     assert pair["ci_people"][0] <= pair["difference"] <= pair["ci_people"][1]
@@ -132,6 +134,34 @@ def check_model(folder, split, carried, block):
     assert [r["predicted"] for r in read_windows(os.path.join(folder, "again"))] == [r["predicted"] for r in rows]
     crocuta(*arguments, "valid", "--split", "valid", cwd=folder)
     assert len(looks()) == 2, "validation people may be looked at"
+
+
+def check_panel_methods(folder):
+    """Methods that read training haplotypes: marked by phase, never the reported one, the same on three ranks, refused where phase is lost."""
+    methods = ["nb-absent", "ngram", "pair", "haplotype", "li-stephens"]
+    arguments = ("evaluate", "none", "data.h5", "--context", str(N), "--baselines", ",".join(methods + ["lookup"]), "-o")
+    said = crocuta(*arguments, "panel", cwd=folder).stdout
+    assert [line[:15] for line in said.splitlines() if "%" in line and "*" in line] == ["  haplotype  * ", "  li-stephens* "], said
+    assert "not to be ranked" in said
+    rows = read_windows(os.path.join(folder, "panel"))
+    reported, = {r["method"] for r in rows}
+    assert reported in methods[:3]
+    document, by = check_document(os.path.join(folder, "panel"), rows, methods, reported)
+    for method in methods[1:]:
+        assert 0.25 <= by[method]["temperature"] <= 1024 and by[method]["accuracy"] > 0.5, by[method]
+    crocuta(*arguments, "panel3", "--threads", "2", cwd=folder, launcher=MPIRUN)
+    assert json.load(open(os.path.join(folder, "panel3", "evaluate.json")))["results"] == document["results"]
+    with open(os.path.join(folder, "people.vcf")) as whole, open(os.path.join(folder, "unphased.vcf"), "w") as f:
+        for line in whole:
+            f.write(line if line.startswith("#") else line.replace("|", "/"))
+    crocuta("import", "-m", "people.tsv", "-o", "unphased.h5", "unphased.vcf", cwd=folder)
+    for method in methods[2:]:
+        done = crocuta("evaluate", "none", "unphased.h5", "--context", str(N), "--baselines", "nb," + method, "-o", "x", cwd=folder, code=3)
+        lines = [line for line in done.stderr.splitlines() if line.startswith("crocuta: error: ")]
+        assert len(lines) == 1 and "not phased" in lines[0] and method in lines[0], done.stderr
+    crocuta("evaluate", "none", "unphased.h5", "--context", str(N), "--baselines", "ngram", "-o", "counted", cwd=folder)
+    unphased = json.load(open(os.path.join(folder, "counted", "evaluate.json")))["results"][0]
+    assert unphased["phase"] == "union" and unphased["accuracy"] > 0.5 and unphased["n_windows"] == len(rows)
 
 
 def check_refusals(folder):
@@ -165,6 +195,7 @@ with tempfile.TemporaryDirectory() as folder:
     for key in ("results", "paired", "perplexity"):
         assert three[key] == document[key], key
     assert read_windows(os.path.join(folder, "three")) == rows
+    check_panel_methods(folder)
     check_refusals(folder)
     check_model(folder, split, carried, block)
 print("ok")

@@ -57,8 +57,8 @@ static double forward(const site_panel *p, const uint64_t *hap, const uint64_t *
     for (int64_t i = 0; i < p->rows; i++)
         p->state[i] = 1 / (float)p->rows;
     for (int64_t s = from; s <= to; s++) {
-        const bool known = !bit_at(uncalled, s);
-        const uint8_t differs = !known ? NEVER : bit_at(hap, s) ? ABSENT : CARRIED;
+        const bool carried = bit_at(hap, s), known = carried || !bit_at(uncalled, s);
+        const uint8_t differs = !known ? NEVER : carried ? ABSENT : CARRIED;
         called += known;
         total = step(p, p->allele + s * p->stride, differs,
                      (float)LI_STEPHENS_JUMP * total / (float)p->rows);

@@ -260,10 +260,10 @@ status ngram_unit(const unit *u)
     uint64_t *uncalled = bits + u->n * words, *hap2 = uncalled + u->n * words;
     for (int64_t i = 0; i < u->n; i++) {
         const stretch *s = &u->at[i];
+        const word_range r = stretch_words(u, s);
         uint64_t *row = bits + i * words;
         unit_stretch_bits(u, s, row, hap2, uncalled + i * words);
-        for (int64_t w = (s->first_site - u->first_site) / 64;
-             w <= (s->last_site - u->first_site) / 64; w++)
+        for (int64_t w = r.from; w <= r.to; w++)
             row[w] |= hap2[w];
     }
     status st = STATUS_OK;

@@ -168,37 +168,31 @@ static void matcher_close(matcher *m)
     free(m->pairs);
 }
 
-/* bits: 3 * words of room. */
+/* bits: 4 * words of room. */
 static void score_stretch(const unit *u, const stretch *s, int label, const bit_rows *rows,
                           matcher *m, uint64_t *bits)
 {
     const int64_t words = rows->words;
-    uint64_t *target = bits, *hap2 = bits + words, *called = bits + 2 * words;
-    const int64_t from = s->first_site - u->first_site, to = s->last_site - u->first_site;
-    const int64_t w0 = from >> 6, w1 = to >> 6;
-    unit_stretch_bits(u, s, target, hap2, called);
-    int64_t n_called = 0;
+    uint64_t *target = bits, *hap2 = bits + words;
+    uint64_t *uncalled = bits + 2 * words, *called = bits + 3 * words;
+    const word_range r = stretch_words(u, s);
+    unit_stretch_bits(u, s, target, hap2, uncalled);
     m->carried = 0;
-    for (int64_t w = w0; w <= w1; w++) {
+    for (int64_t w = r.from; w <= r.to; w++) {
         target[w] |= hap2[w];
-        called[w] = ~called[w];
-        if (w == w0)
-            called[w] &= ~(uint64_t)0 << (from & 63);
-        if (w == w1)
-            called[w] &= ~(uint64_t)0 >> (63 - (to & 63));
-        n_called += __builtin_popcountll(called[w]);
         m->carried += __builtin_popcountll(target[w]);
     }
-    m->words = w1 - w0 + 1;
-    m->target = target + w0;
-    load_rows(m, rows, w0, called + w0);
-    u->loglik[(s - u->at) * u->p->classes + label] = score(m, n_called);
+    const int64_t n = stretch_called(u, s, target, uncalled, called);
+    m->words = r.to - r.from + 1;
+    m->target = target + r.from;
+    load_rows(m, rows, r.from, called + r.from);
+    u->loglik[(s - u->at) * u->p->classes + label] = score(m, n);
 }
 
 status pair_unit(const unit *u)
 {
     const int64_t words = unit_words(u);
-    uint64_t *bits = malloc((size_t)(3 * words + 1) * sizeof *bits);
+    uint64_t *bits = malloc((size_t)(4 * words + 1) * sizeof *bits);
     status st = bits ? STATUS_OK
                      : fail(STATUS_MEMORY,
                             "pair: no memory for %lld sites; leave it out of "

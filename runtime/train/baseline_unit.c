@@ -97,21 +97,32 @@ void bit_rows_free(bit_rows *b)
 void unit_stretch_bits(const unit *u, const stretch *s, uint64_t *hap1, uint64_t *hap2,
                        uint64_t *uncalled)
 {
-    const int64_t w0 = (s->first_site - u->first_site) / 64;
-    const int64_t w1 = (s->last_site - u->first_site) / 64;
+    const word_range r = stretch_words(u, s);
     const int64_t cell = (int64_t)s->person * u->d->n_chromosomes + s->chromosome;
-    const size_t bytes = (size_t)(w1 - w0 + 1) * sizeof(uint64_t);
-    memset(hap1 + w0, 0, bytes);
-    memset(hap2 + w0, 0, bytes);
-    memset(uncalled + w0, 0, bytes);
+    const size_t bytes = (size_t)(r.to - r.from + 1) * sizeof(uint64_t);
+    memset(hap1 + r.from, 0, bytes);
+    memset(hap2 + r.from, 0, bytes);
+    memset(uncalled + r.from, 0, bytes);
     carried_bits(u->d, cell, s->first_site, s->last_site + 1, u->first_site, hap1, hap2);
     uncalled_bits(u->d, cell, s->first_site, s->last_site + 1, u->first_site, uncalled);
     if (s->hap == 1)
-        memcpy(hap2 + w0, hap1 + w0, bytes);
+        memcpy(hap2 + r.from, hap1 + r.from, bytes);
     if (s->hap == 2)
-        memcpy(hap1 + w0, hap2 + w0, bytes);
-    for (int64_t w = w0; w <= w1; w++)
-        uncalled[w] &= ~(hap1[w] | hap2[w]);
+        memcpy(hap1 + r.from, hap2 + r.from, bytes);
+}
+
+int64_t stretch_called(const unit *u, const stretch *s, const uint64_t *carried,
+                       const uint64_t *uncalled, uint64_t *called)
+{
+    const word_range r = stretch_words(u, s);
+    int64_t n = 0;
+    for (int64_t w = r.from; w <= r.to; w++)
+        called[w] = ~uncalled[w] | carried[w];
+    called[r.from] &= ~(uint64_t)0 << ((s->first_site - u->first_site) & 63);
+    called[r.to] &= ~(uint64_t)0 >> (63 - ((s->last_site - u->first_site) & 63));
+    for (int64_t w = r.from; w <= r.to; w++)
+        n += __builtin_popcountll(called[w]);
+    return n;
 }
 
 void stretch_read_sites(const dataset *d, const stretch *s, uint64_t *read)

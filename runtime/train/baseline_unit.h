@@ -66,11 +66,25 @@ typedef struct {
 status unit_class_rows(const unit *u, int label, bit_rows *out);
 void bit_rows_free(bit_rows *b);
 
-/* A judged stretch: both haplotypes (what is unphased on both) and the uncalled sites; the
- * stretch's sites alone, with room for unit_words(u) words each. Where windows are of haplotypes,
- * both are the one that the window is of. */
+/* A judged stretch: both haplotypes (what is unphased on both) and the sites without a whole call;
+ * the stretch's sites alone, with room for unit_words(u) words each. Where windows are of
+ * haplotypes, both are the one that the window is of. */
 void unit_stretch_bits(const unit *u, const stretch *s, uint64_t *hap1, uint64_t *hap2,
                        uint64_t *uncalled);
+
+/* The words that a stretch touches: from .. to, both counted. */
+typedef struct {
+    int64_t from, to;
+} word_range;
+static inline word_range stretch_words(const unit *u, const stretch *s)
+{
+    return (word_range){(s->first_site - u->first_site) / 64, (s->last_site - u->first_site) / 64};
+}
+
+/* Sites of the stretch at which `carried` is known: called, or carried by half a genotype. Returns
+ * how many. */
+int64_t stretch_called(const unit *u, const stretch *s, const uint64_t *carried,
+                       const uint64_t *uncalled, uint64_t *called);
 
 /* Marks the sites of a stretch that its person has a call at. read (n_sites bits). */
 void stretch_read_sites(const dataset *d, const stretch *s, uint64_t *read);
