@@ -209,6 +209,38 @@ def results_table(document):
             + "</table>")
 
 
+def groups_table(result):
+    """Accuracy of each population and superpopulation with intervals, worst first; nothing in older documents."""
+    rows = [(kind, name, g) for kind, key in (("superpopulation", "per_superpopulation"), ("population", "per_population"))
+            for name, g in sorted(result.get(key, {}).items(), key=lambda item: item[1]["accuracy"])]
+    if not rows or any("ci_people" not in g for _, _, g in rows):
+        return ""
+    head = ["group", "", "accuracy %", "95 % over people", "95 % over blocks", "windows", "people"]
+    cells = [[name, kind, percent(g["accuracy"]), bracket(g["ci_people"]), bracket(g["ci_blocks"]), f"{g['n_windows']:,}", f"{g['n_people']:,}"] for kind, name, g in rows]
+    return (f"<h3>By population: {html.escape(result['method'])}, {result['context']} SNPs</h3><table><tr>" + "".join(f"<th>{h}</th>" for h in head) + "</tr>"
+            + "".join("<tr>" + "".join(f"<td{' class=t' if k == 1 else ''}>{html.escape(c)}</td>" for k, c in enumerate(row)) + "</tr>" for row in cells) + "</table>")
+
+
+def confused_text(document, result):
+    """Which labels cannot be told apart, where there are many."""
+    pairs = result.get("confused_pairs", []) if len(document["labels"]) > 3 else []
+    if not pairs:
+        return ""
+    return "<p>Taken for each other most (share of the windows of both): " + ", ".join(f"{html.escape(p['a'])} and {html.escape(p['b'])} {percent(p['share'], 1)} %" for p in pairs) + ".</p>"
+
+
+def altered_text(document):
+    """Regions, missing sites and wrong genotypes of the judged people, in words."""
+    what, told = [], document.get("altered", {})
+    if document.get("regions") or document.get("excluded_regions"):
+        what.append("judged only within " + ", ".join(document["regions"]) if document["regions"] else "judged without " + ", ".join(document["excluded_regions"]))
+    if document.get("missing"):
+        what.append(f"{percent(document['missing'], 1)} % of the sites without a call ({told['missing_sites']:,} of {told['judged_sites']:,})")
+    if document.get("wrong"):
+        what.append(f"{percent(document['wrong'])} % of the genotypes wrong ({told['wrong_carried'] + told['wrong_absent']:,})")
+    return f"<p class='lost'>The judged people were changed: {html.escape('; '.join(what))}.</p>" if what else ""
+
+
 def verdicts(document):
     """One sentence for each comparison with logistic regression: a loss is said plainly."""
     lines = []
@@ -224,7 +256,7 @@ def verdicts(document):
 
 def perplexity_text(p):
     names = (("autoregressive", "model, autoregressive"), ("position_conditioned", "model, position-conditioned"),
-             ("lookup_autoregressive", "counting look-up, autoregressive"), ("lookup_position", "counting look-up, position-conditioned"))
+             ("next_site", "model, next carried site"), ("lookup_autoregressive", "counting look-up, autoregressive"), ("lookup_position", "counting look-up, position-conditioned"))
     have = [f"{label} {p[key]:.4f}" for key, label in names if p.get(key) is not None]
     if not have:
         return ""
@@ -256,7 +288,8 @@ def write_html(out, runs, evaluations, simulated):
                      f"people {data['people']['train']} / {data['people']['valid']} / {data['people']['test']} (train / valid / test), split hash {html.escape(data['split_hash'])}, "
                      f"seed {document['seeds']['bootstrap']}<br><code>{html.escape(document['command'])}</code></p>")
         parts.append(image(draw.confusion(document, one), "confusion matrix") + image(draw.calibration(one), "calibration"))
-        parts.append(perplexity_text(document["perplexity"]) + results_table(document))
+        parts.append(altered_text(document) + perplexity_text(document["perplexity"]) + results_table(document))
+        parts.append(groups_table(one) + confused_text(document, one))
     for run in runs:
         if run["train"] or run["valid"]:
             last = (run["train"] or run["valid"])[-1]

@@ -25,7 +25,8 @@ def with_matplotlib():
 def result(method, context, accuracy):
     return {"method": method, "context": context, "phase": "union", "n_people": 243, "n_windows": 40619, "median_span_bp": 93301.0, "accuracy": accuracy,
             "ci_people": [accuracy - 0.01, accuracy + 0.01], "ci_blocks": [accuracy - 0.02, accuracy + 0.02], "balanced_accuracy": accuracy, "log_loss": 0.25, "ece": 0.031,
-            "accuracy_person": 1.0, "ci_person": [1.0, 1.0], "per_population": {}, "confusion": [[90, 10], [20, 80]],
+            "accuracy_person": 1.0, "ci_person": [1.0, 1.0], "per_population": {"YRI": {"accuracy": 0.625, "n_people": 1, "n_windows": 8, "ci_people": [None, None], "ci_blocks": [0.5, 0.75]}},
+            "per_superpopulation": {}, "confused_pairs": [], "confusion": [[90, 10], [20, 80]],
             "calibration": [{"n_windows": 10, "confidence": 0.7, "accuracy": 0.6}, {"n_windows": 0, "confidence": None, "accuracy": None}]}
 
 
@@ -37,7 +38,8 @@ def evaluation(simulated):
             "perplexity": {"autoregressive": 1.41, "position_conditioned": None, "lookup_autoregressive": 1.45, "lookup_position": 1.001, "context": 128, "alpha": 1, "n_people": 243,
                            "n_windows": 40619, "targets": 5158613},
             "data": {"path": "people.h5", "assembly": "GRCh37", "split_hash": "0123456789abcdef", "simulated": simulated, "people": {"train": 843, "valid": 121, "test": 243}},
-            "seeds": {"bootstrap": 1}}
+            "seeds": {"bootstrap": 1}, "regions": ["1:5-90"], "excluded_regions": [], "missing": 0.5, "wrong": 0,
+            "altered": {"judged_sites": 4000, "missing_sites": 2011, "wrong_carried": 0, "wrong_absent": 0}}
 
 
 def make_inputs(folder, simulated):
@@ -78,6 +80,8 @@ def check_page(python, folder):
         assert "At 512 SNPs the model is better than logistic regression: +2.00 points" in text
         assert "40,619 windows of 243 people" in text and "8,535 windows of 243 people" in text
         assert "<EUR>" not in text and "runs/<a>" not in text, "names must be escaped"
+        assert "<td>YRI</td><td class=t>population</td><td>62.50</td><td>–</td><td>[50.00, 75.00]</td><td>8</td><td>1</td>" in text
+        assert "judged only within 1:5-90; 50.0 % of the sites without a call (2,011 of 4,000)" in text
         assert not os.path.exists(page + ".tmp")
 
 
