@@ -6,6 +6,7 @@
 #include "runtime/core/nearest.h"
 
 #include <errno.h>
+#include <libgen.h>
 #include <math.h>
 #include <sched.h>
 #include <stdio.h>
@@ -285,4 +286,19 @@ void cli_command_line(const cli *c, char *text, size_t size)
             text[n++] = '\'';
     }
     text[n] = '\0';
+}
+
+status cli_folder_can_be_made(const cli *c, const char *path)
+{
+    char parent[4096];
+    snprintf(parent, sizeof parent, "%s", path);
+    status st = STATUS_OK;
+    struct stat s;
+    if (comm_rank(c->world) == 0 && stat(path, &s) == 0 && !S_ISDIR(s.st_mode))
+        st = fail(STATUS_USAGE, "%s: it is a file, and a folder is to be made; give another -o",
+                  path);
+    else if (comm_rank(c->world) == 0 && access(dirname(parent), W_OK | X_OK) != 0)
+        st = fail(STATUS_USAGE, "%s: the folder cannot be made (%s); give another -o", path,
+                  strerror(errno));
+    return comm_agree(c->world, st);
 }

@@ -59,6 +59,10 @@ void cli_command_line(const cli *c, char *text, size_t size);
 /* Refuses an existing output without --force; on every rank alike. */
 status cli_output_free(const cli *c, const cli_common *common, const char *path);
 
+/* Before an hour of work: can a folder for results be made where it shall stand? On every rank
+ * alike. */
+status cli_folder_can_be_made(const cli *c, const char *path);
+
 /* What is read is not written over, whatever --force says; two names of one file are one file.
  * `input` may be NULL. */
 status cli_input_kept(const char *output, const char *input);
@@ -73,6 +77,7 @@ status command_plan(const cli *c);
 status command_pretrain(const cli *c);
 status command_finetune(const cli *c);
 status command_evaluate(const cli *c);
+status command_predict(const cli *c);
 status command_trace(const cli *c);
 status command_status(const cli *c);
 status command_report(const cli *c);

@@ -3,13 +3,9 @@
 #include "runtime/core/log.h"
 #include "runtime/train/evaluate.h"
 
-#include <errno.h>
-#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 static const char about[] =
     "Judges a classifier and simple methods on the same windows of people nobody trained on: "
@@ -144,22 +140,6 @@ static status parse(const cli *c, evaluate_options *o, changes *x, cli_common *c
     return STATUS_OK;
 }
 
-/* Before an hour of work: can the folder be made where it shall stand? */
-static status output_can_be_made(const cli *c, const char *output)
-{
-    char parent[4096];
-    snprintf(parent, sizeof parent, "%s", output);
-    status st = STATUS_OK;
-    struct stat s;
-    if (comm_rank(c->world) == 0 && stat(output, &s) == 0 && !S_ISDIR(s.st_mode))
-        st = fail(STATUS_USAGE, "%s: it is a file, and a folder is to be made; give another -o",
-                  output);
-    else if (comm_rank(c->world) == 0 && access(dirname(parent), W_OK | X_OK) != 0)
-        st = fail(STATUS_USAGE, "%s: the folder cannot be made (%s); give another -o", output,
-                  strerror(errno));
-    return comm_agree(c->world, st);
-}
-
 static status write_and_print(const cli *c, const evaluation *e, const cli_common *common)
 {
     TRY(evaluate_record(e, comm_host(c->world), comm_rank(c->world)));
@@ -184,7 +164,7 @@ static status judge(const cli *c, evaluate_options *o, const cli_common *common)
     cli_command_line(c, command, sizeof command);
     o->command = command;
     TRY(cli_output_free(c, common, o->output));
-    TRY(output_can_be_made(c, o->output));
+    TRY(cli_folder_can_be_made(c, o->output));
     status st = evaluate_run(o, c->world, &e);
     if (st == STATUS_OK) {
         if (comm_rank(c->world) == 0)

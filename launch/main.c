@@ -33,6 +33,7 @@ static const command commands[] = {
     {"pretrain", command_pretrain, "train a model on a data set"},
     {"finetune", command_finetune, "train an ancestry classifier from a model, or from scratch"},
     {"evaluate", command_evaluate, "measure a classifier beside simple methods on held-out people"},
+    {"predict", command_predict, "say the ancestry of people whom nobody has labelled"},
     {"trace", command_trace, "write everything that one batch makes of a model, for comparison"},
     {"status", command_status, "say how a run is doing"},
     {"report", command_report, "make tables, plots and a page from runs"},
