@@ -55,7 +55,7 @@ typedef struct {
  * = A[row(p)] B added  (d, B, Lp) or NULL: a fixed encoding of the positions drop keeps a value
  * with probability 1 - dropout and scales it by 1 / (1 - dropout); the mask is a pure function of
  * (seed, step, first_column + column, c), so that backward and other ranks see the same. */
-#define EMBED_LEVELS 8
+#define EMBED_LEVELS 12
 typedef struct {
     const int32_t *slot;
     const float *A, *Bm;

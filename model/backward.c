@@ -66,8 +66,30 @@ static status block_backward(model *m, int64_t i, batch_shape s, const buckets *
     return STATUS_OK;
 }
 
+static status site_part(model *m, const batch *b, loss_sum *loss)
+{
+    const sites_args a = sites_of(m, b, b->s);
+    const sites_grads g = {.ln_w = gradient_of(m, m->ln_f_w),
+                           .ln_b = gradient_of(m, m->ln_f_b),
+                           .W = gradient_of(m, m->state_w),
+                           .b = gradient_of(m, m->state_b),
+                           .V = gradient_of(m, m->run_w),
+                           .Eh = gradient_of(m, m->head_hidden_w),
+                           .eh = gradient_of(m, m->head_hidden_b),
+                           .Eo = gradient_of(m, m->head_out_w),
+                           .eo = gradient_of(m, m->head_out_b),
+                           .scale = gradient_of(m, m->scale)};
+    float *drows = spans_site_gradients(m);
+    if (!drows)
+        return failure_last()->code;
+    TRY(sites_backward(m->dev, &a, m->residual, loss, m->dresidual, &g, drows, &m->workspace));
+    return spans_collect_sites(m);
+}
+
 static status head_part(model *m, const batch *b, loss_sum *loss)
 {
+    if (m->site_classes)
+        return site_part(m, b, loss);
     if (b->label && m->classes > 0) {
         const classify_args a = classify_of(m, b, b->s);
         const classify_grads g = {.ln_w = gradient_of(m, m->ln_f_w),
@@ -90,16 +112,26 @@ static status embed_part(model *m, const batch *b)
     arena *ws = &m->workspace;
     const size_t mark = arena_mark(ws);
     float *dA[EMBED_LEVELS] = {NULL}, *dBm[EMBED_LEVELS] = {NULL};
-    for (int i = 0; i < m->levels; i++) {
-        dA[i] = take_floats(ws, b->s.B * b->s.Lp * m->rank);
+    const int levels = embed_levels(m);
+    const int64_t n = b->s.B * b->s.Lp;
+    for (int i = 0; i < levels; i++) {
+        dA[i] = take_floats(ws, n * m->rank);
         dBm[i] = gradient_of(m, m->base[i]);
         if (!dA[i])
             return arena_short(ws);
     }
     const embed_args a = embed_of(m, b, b->s);
     TRY(embed_backward(m->dev, &a, m->dresidual, gradient_of(m, m->embedding), dA, dBm, ws));
-    for (int i = 0; i < m->levels; i++)
-        TRY(rows_collect(m, i, b->s, dA[i]));
+    for (int i = 0; i < m->levels; i++) {
+        TRY(rows_collect(m, i, n, m->rows[i].slot, dA[i], NULL, ws));
+        int at = m->levels + i;
+        if (m->absent) {
+            TRY(spans_collect_absent(m, i, dA[at]));
+            at += m->levels;
+        }
+        if (m->next)
+            TRY(rows_collect(m, i, n, m->next_slot[i], dA[at], NULL, ws));
+    }
     arena_release(ws, mark);
     return STATUS_OK;
 }

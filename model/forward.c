@@ -15,6 +15,9 @@ status check_batch(const model *m, const batch *b)
         return fail(STATUS_USAGE, "model: position.length is auto and no data set says how long "
                                   "the chromosomes are; give "
                                   "position.length");
+    if (spans_needed(m) && (!b->span.start || !m->position))
+        return fail(STATUS_INTERNAL, "model: a batch without the sites of its windows came to a "
+                                     "model that reads them; report this");
     return STATUS_OK;
 }
 
@@ -35,6 +38,7 @@ status forward_blocks(model *m, const batch *b, bool keep)
 {
     /* Only a backward pass has gradients for rows that nobody has touched yet. */
     TRY(rows_prepare(m, b, keep));
+    TRY(spans_prepare(m, b, keep));
     if (m->cfg.position.encoding == ENCODING_SINUSOIDAL && b->position)
         position_sinusoid(m->d, b->s.B * b->s.Lp, b->position, m->added);
     embed_args a = embed_of(m, b, b->s);
@@ -59,6 +63,12 @@ status model_forward(model *m, const batch *b, const model_outputs *out, loss_su
     TRY(forward_blocks(m, b, false));
     loss_sum ignored = {0};
     const bool classifier = b->label || out->class_logits || out->pooled;
+    if (m->site_classes && (classifier || !out->logits)) {
+        const sites_args a = sites_of(m, b, b->s);
+        TRY(sites_forward(m->dev, &a, m->residual, out->class_logits, out->site_logits,
+                          out->sequence_nll, loss ? loss : &ignored, &m->workspace));
+        return STATUS_OK;
+    }
     if (out->hidden || out->logits || out->token_loss || (b->targets && !b->label) || !classifier) {
         const head_args a = head_of(m, b, b->s);
         TRY(head_forward(m->dev, &a, m->residual, out->hidden, out->logits, out->token_loss,

@@ -19,9 +19,29 @@ static bool ends_with(const char *name, const char *tail)
     return n >= k && !strcmp(name + n - k, tail);
 }
 
+/* Linear layers as PyTorch leaves them: uniform within 1 / sqrt(inputs), biases too. */
+static fill fan_in_of(const model *m, const parameter *p)
+{
+    if (ends_with(p->name, "word_embeddings.weight"))
+        return (fill){FILL_NORMAL, 0.3};
+    if (p->ndim == 2)
+        return (fill){FILL_UNIFORM, 1.0 / sqrt((double)p->shape[1])};
+    /* The weight of a bias stands just before it in the list, or just after in the filters. */
+    const int i = (int)(p - m->list);
+    const parameter *w = i > 0 && m->list[i - 1].ndim == 2 && m->list[i - 1].shape[0] == p->count
+                             ? &m->list[i - 1]
+                             : NULL;
+    return w ? (fill){FILL_UNIFORM, 1.0 / sqrt((double)w->shape[1])} : (fill){FILL_CONSTANT, 0.0};
+}
+
 static fill fill_of(const model *m, const parameter *p)
 {
-    const double narrow = 0.02 / sqrt(2.0 * (double)(m->layers > 0 ? m->layers : 1));
+    const double narrow =
+        m->cfg.model.residual_init / sqrt(2.0 * (double)(m->layers > 0 ? m->layers : 1));
+    if (ends_with(p->name, "sites.scale"))
+        return (fill){FILL_CONSTANT, 0.5};
+    if (ends_with(p->name, "evidence.hidden.weight"))
+        return (fill){FILL_UNIFORM, 1.0 / sqrt((double)m->d)};
     if (ends_with(p->name, "short_filter.weight") || ends_with(p->name, "short_filter.bias"))
         return (fill){FILL_UNIFORM, 1.0 / sqrt(3.0)};
     if (ends_with(p->name, "filter_fn.bias"))
@@ -31,13 +51,18 @@ static fill fill_of(const model *m, const parameter *p)
     if (ends_with(p->name, "norm1.weight") || ends_with(p->name, "norm2.weight") ||
         ends_with(p->name, "ln_f.weight"))
         return (fill){FILL_CONSTANT, 1.0};
-    if (ends_with(p->name, "bias"))
+    if (ends_with(p->name, "bias") &&
+        (m->cfg.model.init == WEIGHTS_PUBLISHED || p->group == GROUP_HEAD ||
+         ends_with(p->name, "fc2.bias") || ends_with(p->name, "out_proj.bias") ||
+         strstr(p->name, "norm") || strstr(p->name, "ln_f")))
         return (fill){FILL_CONSTANT, 0.0};
     if (ends_with(p->name, "out_proj.weight") || ends_with(p->name, "fc2.weight"))
         return (fill){FILL_NORMAL, narrow};
     /* Rows of unit-free size: E(p) = A B has the scale of A where B ~ N(0, 1/k). */
     if (p->group == GROUP_POSITION)
         return (fill){FILL_NORMAL, 1.0 / sqrt((double)m->rank)};
+    if (m->cfg.model.init == WEIGHTS_FAN_IN && p->group != GROUP_HEAD)
+        return fan_in_of(m, p);
     return (fill){FILL_NORMAL, 0.02};
 }
 

@@ -23,12 +23,16 @@ static status check_config(const config *c, int classes)
         return fail(STATUS_USAGE,
                     "%s: model.mixer: attention is not in this version; use hyena or none",
                     config_place(c, "model.mixer", at));
-    if (m->head == HEAD_CLASS_CONDITIONAL)
+    const bool rows = position_levels(c) > 0;
+    if (c->data.absent == ABSENT_SUMS && !rows)
         return fail(STATUS_USAGE,
-                    "%s: model.head: class-conditional is not in this version; use pooled",
-                    config_place(c, "model.head", at));
-    if (c->objective != OBJECTIVE_AUTOREGRESSIVE)
-        return fail(STATUS_USAGE, "%s: objective: only autoregressive is in this version; use it",
+                    "%s: data.absent: sums adds up rows of the position encoding; use "
+                    "position.encoding: fpe or fpe-multi",
+                    config_place(c, "data.absent", at));
+    if (c->objective == OBJECTIVE_POSITION_CONDITIONED && !rows)
+        return fail(STATUS_USAGE,
+                    "%s: objective: position-conditioned needs rows of positions; use "
+                    "position.encoding: fpe or fpe-multi",
                     config_place(c, "objective", at));
     if (m->d_model < 1 || m->d_model > WIDTH_MAX || m->n_layer < 0 || m->n_layer > 1024 ||
         m->d_inner < 1 || m->d_inner > WIDTH_MAX || m->order < 2 || m->order > 16 || m->l_max < 2 ||
@@ -71,6 +75,10 @@ status model_open(const config *c, int classes, device *dev, model **out)
     m->inner = c->model.d_inner;
     m->layers = c->model.n_layer;
     m->levels = position_levels(c);
+    m->absent = c->data.absent == ABSENT_SUMS;
+    m->next = c->objective == OBJECTIVE_POSITION_CONDITIONED && classes == 0;
+    m->site_classes = classes > 0 ? (c->model.head == HEAD_CLASS_CONDITIONAL ? classes : 0)
+                                  : c->objective == OBJECTIVE_NEXT_SITE;
     m->rank = c->position.rank;
     m->schedule.step = -1;
     status st = parameters_layout(m);
@@ -79,7 +87,7 @@ status model_open(const config *c, int classes, device *dev, model **out)
     if (st == STATUS_OK && !(m->kept = calloc((size_t)m->layers + 1, sizeof *m->kept)))
         st = fail(STATUS_MEMORY, "model: no memory; free some");
     const bool placed = c->position.rows == ROWS_SHARED && c->position.length != CONFIG_AUTO;
-    if (st == STATUS_OK && m->levels && placed)
+    if (st == STATUS_OK && m->levels && placed && !spans_needed(m))
         st = model_place(m, NULL);
     if (st != STATUS_OK) {
         model_close(&m);
@@ -94,6 +102,7 @@ void model_close(model **m)
     if (!*m)
         return;
     rows_free(*m);
+    spans_free(*m);
     position_close(&(*m)->position);
     arena_close(&(*m)->values);
     arena_close(&(*m)->gradients);
@@ -107,10 +116,10 @@ void model_close(model **m)
 
 status model_place(model *m, const position_space *space)
 {
-    if (!m->levels)
+    if (!m->levels && !m->site_classes)
         return STATUS_OK;
     position_encoding *x;
-    TRY(position_open(&m->cfg, space, (uint64_t)m->cfg.seed, &x));
+    TRY(position_open(&m->cfg, (int)m->site_classes, space, (uint64_t)m->cfg.seed, &x));
     position_close(&m->position);
     m->position = x;
     return STATUS_OK;
@@ -124,6 +133,11 @@ const config *model_config(const model *m)
 int model_classes(const model *m)
 {
     return m->classes;
+}
+
+int model_site_head(const model *m)
+{
+    return (int)m->site_classes;
 }
 
 device *model_device(const model *m)
@@ -261,19 +275,68 @@ classify_args classify_of(const model *m, const batch *b, batch_shape s)
                            .labels = b ? b->label : NULL};
 }
 
+sites_args sites_of(const model *m, const batch *b, batch_shape s)
+{
+    sites_args a = {.s = s,
+                    .d = m->d,
+                    .classes = m->site_classes,
+                    .rank = m->cfg.model.head_rank,
+                    .H = m->head_hidden_w >= 0 ? m->cfg.finetune.head_hidden : 0,
+                    .ln_w = value_of(m, m->ln_f_w),
+                    .ln_b = value_of(m, m->ln_f_b),
+                    .W = value_of(m, m->state_w),
+                    .b = value_of(m, m->state_b),
+                    .V = value_of(m, m->run_w),
+                    .Eh = value_of(m, m->head_hidden_w),
+                    .eh = value_of(m, m->head_hidden_b),
+                    .Eo = value_of(m, m->head_out_w),
+                    .eo = value_of(m, m->head_out_b),
+                    .scale = value_of(m, m->scale),
+                    .site_weight = m->cfg.finetune.site_weight};
+    if (b) {
+        a.rows = m->rows[site_table(m)].values;
+        a.slot = m->rows[site_table(m)].slot;
+        a.start = b->span.start;
+        /* Slots are made for this batch, from its first entry on. */
+        a.slot -= b->span.start[0];
+        a.token = b->span.token;
+        a.carried = b->span.carried;
+        a.count = b->count;
+        a.labels = m->classes > 0 ? b->label : NULL;
+    }
+    return a;
+}
+
+/* The levels of embed: rows of the tokens, sums of the rows that they skipped, rows of the tokens
+ * that come next. */
+static void embed_levels_of(const model *m, embed_args *a)
+{
+    for (int i = 0; i < m->levels; i++) {
+        a->level[i] = (embed_level){
+            .slot = m->rows[i].slot, .A = m->rows[i].values, .Bm = value_of(m, m->base[i])};
+        int at = m->levels + i;
+        if (m->absent) {
+            a->level[at] = (embed_level){
+                .slot = m->spans.identity, .A = m->spans.sums[i], .Bm = value_of(m, m->base[at])};
+            at += m->levels;
+        }
+        if (m->next)
+            a->level[at] = (embed_level){
+                .slot = m->next_slot[i], .A = m->rows[i].values, .Bm = value_of(m, m->base[at])};
+    }
+    for (int i = 0; i < a->n_levels; i++)
+        a->level[i].k = m->rank;
+}
+
 embed_args embed_of(const model *m, const batch *b, batch_shape s)
 {
     embed_args a = {.s = s,
                     .d = m->d,
                     .V = VOCABULARY_PADDED,
                     .E = value_of(m, m->embedding),
-                    .n_levels = m->levels,
+                    .n_levels = embed_levels(m),
                     .added = m->added};
-    for (int i = 0; i < m->levels; i++)
-        a.level[i] = (embed_level){.slot = m->rows[i].slot,
-                                   .A = m->rows[i].values,
-                                   .Bm = value_of(m, m->base[i]),
-                                   .k = m->rank};
+    embed_levels_of(m, &a);
     if (b) {
         a.ids = b->ids;
         a.dropout = b->training ? m->cfg.model.embed_dropout : 0.0;

@@ -91,6 +91,7 @@ float *model_values(model *m);
 float *model_gradients(model *m); /* the same layout; model_backward adds; NULL without memory */
 const config *model_config(const model *m);
 int model_classes(const model *m);
+int model_site_head(const model *m); /* classes of its site head, 1: unconditional, 0: none */
 device *model_device(const model *m);
 
 /* The position encoding's row tables (NULL without). The trainer updates them. */
@@ -129,6 +130,8 @@ void model_high_water(const model *m, size_t *activations, size_t *workspace);
  * B, Lp), token_loss (B, Lp), class_logits (B, classes), pooled (B, d). */
 typedef struct {
     float *hidden, *logits, *token_loss, *class_logits, *pooled;
+    float *site_logits;   /* site heads: (entries of the spans, classes) log-odds of carrying */
+    double *sequence_nll; /* site heads: (B) -log p of the sequence's sites, of its label's class */
 } model_outputs;
 status model_forward(model *m, const batch *b, const model_outputs *out, loss_sum *loss);
 

@@ -105,10 +105,35 @@ static void block_layout(layout *l, block_parameters *p, int i)
     p->norm1_b = vector(l, d, "norm1.bias", i);
 }
 
+/* Site head: queries of the state and of the run, and for several classes the evidence of the
+ * states themselves with the scale of the likelihoods beside it. */
+static void site_head_layout(layout *l)
+{
+    model *m = l->m;
+    const int64_t C = m->site_classes, r = m->cfg.model.head_rank;
+    const int64_t H = m->classes ? m->cfg.finetune.head_hidden : 0;
+    if (H) {
+        m->head_out_w = add(l, GROUP_HEAD, true, 2, C, H, 0, "head.evidence.output.weight");
+        m->head_out_b = add(l, GROUP_HEAD, true, 1, C, 0, 0, "head.evidence.output.bias");
+        m->head_hidden_w = add(l, GROUP_HEAD, true, 2, H, m->d, 0, "head.evidence.hidden.weight");
+        m->head_hidden_b = add(l, GROUP_HEAD, true, 1, H, 0, 0, "head.evidence.hidden.bias");
+    }
+    if (m->classes)
+        m->scale = add(l, GROUP_HEAD, false, 1, 1, 0, 0, "head.sites.scale");
+    m->state_w = add(l, GROUP_HEAD, true, 2, C * r, m->d, 0, "head.sites.state.weight");
+    m->state_b = add(l, GROUP_HEAD, true, 1, C * r, 0, 0, "head.sites.state.bias");
+    m->run_w = add(l, GROUP_HEAD, true, 2, C * r, r, 0, "head.sites.run.weight");
+}
+
 static void head_layout(layout *l)
 {
     model *m = l->m;
     m->head_hidden_w = m->head_hidden_b = m->head_out_w = m->head_out_b = -1;
+    m->state_w = m->state_b = m->run_w = m->scale = -1;
+    if (m->site_classes) {
+        site_head_layout(l);
+        return;
+    }
     if (m->classes == 0)
         return;
     /* Without blocks the head is linear: rows, pool and head alone. */
@@ -138,8 +163,11 @@ status parameters_layout(model *m)
         block_layout(&l, &m->block[i], i);
     /* B and A are two factors of one table: decay on one of them only rescales the other, so
      * neither has any. */
-    for (int i = 0; i < m->levels; i++)
-        m->base[i] = add(&l, GROUP_POSITION, false, 2, m->rank, m->d, 0, "position.%d.B", i);
+    static const char *const kind[] = {"", "absent.", "next."};
+    for (int part = 0, at = 0; part < 3; part++)
+        for (int i = 0; i < m->levels && (part == 0 || (part == 1 ? m->absent : m->next)); i++)
+            m->base[at++] = add(&l, GROUP_POSITION, false, 2, m->rank, m->d, 0, "position.%s%d.B",
+                                kind[part], i);
     m->embedding = add(&l, GROUP_BODY, true, 2, VOCABULARY_PADDED, m->d, 0,
                        "embeddings.word_embeddings.weight");
     if (l.full)

@@ -30,10 +30,26 @@ typedef struct {
     int64_t *row;    /* (B, Lp) */
     float *values;   /* (count, k) */
     int64_t count;
+    int64_t room;   /* entries that slot, unique, row and values have grown to; 0: in the arena */
     int64_t *stamp; /* (slots of the table) last batch that touched a slot; grows with the table */
     int32_t *index; /* (slots of the table) its place in `unique` */
     int64_t stamps;
 } batch_rows;
+
+/* What the sites of a batch's spans are to the model (spans.c). Ragged, so its arrays grow to the
+ * largest batch that came. */
+typedef struct {
+    int64_t n, absent;         /* entries of the spans; those of them that a later token skipped */
+    int64_t room;              /* entries that fit */
+    int32_t *absent_site;      /* (absent) */
+    int32_t *absent_column;    /* (absent) column of the token that skipped it */
+    int64_t *start;            /* (B * Lp + 1) into the absent entries, by column */
+    int32_t *identity;         /* (B * Lp) the column itself, -1 where it skipped nothing */
+    float *sums[EMBED_LEVELS]; /* (B * Lp, k) by level */
+    float *drows;              /* (n, width of a site's row) */
+    int64_t drows_room;        /* floats */
+    arena reductions;          /* workspace of the ragged reductions */
+} batch_spans;
 
 /* Gradients of rows since the last clear. */
 typedef struct {
@@ -53,14 +69,19 @@ struct model {
     int64_t floats, learned;
     block_parameters *block;
     int embedding, ln_f_w, ln_f_b, head_hidden_w, head_hidden_b, head_out_w, head_out_b;
-    int base[EMBED_LEVELS]; /* B of each level of rows */
-    int levels;
-    int64_t rank; /* k of the rows */
+    int base[EMBED_LEVELS]; /* B of each level: carried, then absent, then the next token's */
+    int levels;             /* of carried rows */
+    bool absent, next;      /* are there levels of absent rows, of the next token's position */
+    int64_t site_classes;   /* of the site head, 0: none */
+    int state_w, state_b, run_w, scale; /* the site head; its evidence is head_hidden, head_out */
+    int64_t rank;                       /* k of the rows */
     arena values, gradients;
 
     position_encoding *position;
-    batch_rows rows[EMBED_LEVELS];
-    pending_rows pending[EMBED_LEVELS];
+    batch_rows rows[ROW_TABLES];
+    batch_spans spans;
+    int32_t *next_slot[EMBED_LEVELS]; /* (B * Lp) by level: slot of the next token's row */
+    pending_rows pending[ROW_TABLES];
     rows_adam_args schedule;
     int64_t batches; /* counts batches, for the stamps */
 
@@ -104,13 +125,48 @@ status hyena_forward(model *m, const block_parameters *p, batch_shape s, const f
 status hyena_backward(model *m, const block_parameters *p, batch_shape s, const float *in,
                       const float *u, const float *conv, float *dresidual);
 
+sites_args sites_of(const model *m, const batch *b, batch_shape s);
+
+/* Levels that the embedding adds up: carried, absent, next. */
+static inline int embed_levels(const model *m)
+{
+    return m->levels * (1 + m->absent + m->next);
+}
+/* Tables, in the order of model/position.h. */
+static inline int absent_table(const model *m, int level)
+{
+    return m->levels + level;
+}
+static inline int site_table(const model *m)
+{
+    return m->levels * (1 + m->absent);
+}
+
 /* rows.c: the rows of a batch. */
 status rows_prepare(model *m, const batch *b, bool create);
-status rows_collect(model *m, int level, batch_shape s, const float *dA);
+/* n entries of r->row into slots of the batch's own small table, and that table's values. */
+status rows_present(model *m, int table, int64_t n, bool create);
+/* Gradients of n entries, summed by row, to the pending ones of a table. Entry i has row of[i] of
+ * grad (NULL: row i); workspace from ws. */
+status rows_collect(model *m, int table, int64_t n, const int32_t *slot, const float *grad,
+                    const int32_t *of, arena *ws);
 status rows_reserve(model *m, batch_shape s);
 void rows_free(model *m);
 int64_t rows_bytes(const model *m, batch_shape s);
-int64_t rows_workspace(const model *m, batch_shape s); /* of rows_collect */
+int64_t rows_workspace(const model *m, batch_shape s); /* of rows_collect of its columns */
+int64_t reduce_bytes(int64_t n, int64_t k);            /* of rows_collect of n entries */
+
+/* spans.c: absent sums and the site head's rows of a batch. */
+bool spans_needed(const model *m);
+status spans_prepare(model *m, const batch *b, bool create);
+status spans_reserve(model *m, batch_shape s); /* its fixed part, in the activations */
+int64_t spans_bytes(const model *m, batch_shape s);
+/* Gradients of the absent sums, (columns, k) of a level. */
+status spans_collect_absent(model *m, int level, const float *dsums);
+/* Room for the gradients of the entries' rows, then their sums to the pending ones. */
+float *spans_site_gradients(model *m);
+status spans_collect_sites(model *m);
+void spans_free(model *m);
 
 /* forward.c */
 embed_args embed_of(const model *m, const batch *b, batch_shape s);

@@ -9,12 +9,16 @@
 #define F32 ((int64_t)sizeof(float))
 
 typedef struct {
-    op_cost embed, mixin, filter, conv, mixout, mlp, head, classify;
+    op_cost embed, mixin, filter, conv, mixout, mlp, head, classify, sites;
     int64_t plane;  /* bytes of a (d, B, Lp) tensor */
     int64_t chunks; /* of one convolution */
     int64_t k;      /* bytes of the filters of a chunk */
     int64_t convs;
 } costs;
+
+/* Sites of a span for each carried one, as first guess for the work of a site head: 2.2 in the
+ * genotypes of docs/results.md. The work is reported, no memory depends on it. */
+#define SITES_A_TOKEN 2.2
 
 static costs costs_of(const model *m, batch_shape s, keep_level keep)
 {
@@ -24,7 +28,10 @@ static costs costs_of(const model *m, batch_shape s, keep_level keep)
     c.embed = embed_cost(&e);
     const head_args h = head_of(m, NULL, s);
     c.head = head_cost(&h);
-    if (m->classes) {
+    if (m->site_classes) {
+        const sites_args a = sites_of(m, NULL, s);
+        c.sites = sites_cost(&a, (int64_t)(SITES_A_TOKEN * (double)(s.B * s.L)));
+    } else if (m->classes) {
         const classify_args a = classify_of(m, NULL, s);
         c.classify = classify_cost(&a);
     }
@@ -76,13 +83,14 @@ static int64_t workspace_of(const model *m, const costs *c, batch_shape s, keep_
                             bool training)
 {
     int64_t bytes = most(c->embed.workspace,
-                         most(c->mlp.workspace, most(c->head.workspace, c->classify.workspace)));
+                         most(c->mlp.workspace, most(most(c->head.workspace, c->sites.workspace),
+                                                     c->classify.workspace)));
     const bool mixer = c->convs > 0;
     if (mixer)
         bytes = most(bytes, forward_peak(c, training && keep != KEEP_INPUT));
     if (!training)
         return bytes;
-    const int64_t dA = m->levels * (int64_t)arena_round((size_t)(s.B * s.Lp * m->rank * F32));
+    const int64_t dA = embed_levels(m) * (int64_t)arena_round((size_t)(s.B * s.Lp * m->rank * F32));
     bytes = most(bytes, dA + most(c->embed.workspace, m->levels ? rows_workspace(m, s) : 0));
     if (!mixer)
         return bytes;
@@ -100,7 +108,7 @@ static int64_t activations_of(const model *m, const costs *c, batch_shape s, kee
                               bool training)
 {
     const int64_t plane = c->plane; /* a multiple of 64 positions: never rounded */
-    int64_t bytes = plane + rows_bytes(m, s);
+    int64_t bytes = plane + rows_bytes(m, s) + spans_bytes(m, s);
     if (m->cfg.position.encoding == ENCODING_SINUSOIDAL)
         bytes += plane;
     if (!training)
@@ -133,7 +141,7 @@ status model_plan(const model *m, batch_shape s, keep_level keep, bool training,
     cost->activations = activations_of(m, &c, s, keep, training);
     cost->workspace = workspace_of(m, &c, s, keep, training);
 
-    const op_cost *top = m->classes ? &c.classify : &c.head;
+    const op_cost *top = m->site_classes ? &c.sites : m->classes ? &c.classify : &c.head;
     const int64_t convs = c.convs * c.chunks;
 #define SUM(what) (c.mixin.what + convs * (c.filter.what + c.conv.what) + c.mixout.what)
     const int64_t mixer_flops = SUM(flops_forward), mixer_bytes = SUM(bytes_forward);
@@ -192,6 +200,7 @@ status model_prepare(model *m, batch_shape s, keep_level keep, bool training)
     m->added = m->cfg.position.encoding == ENCODING_SINUSOIDAL ? take_floats(&m->activations, plane)
                                                                : NULL;
     TRY(rows_reserve(m, s));
+    TRY(spans_reserve(m, s));
     m->dresidual = NULL;
     if (training) {
         m->dresidual = take_floats(&m->activations, plane);

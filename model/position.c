@@ -12,8 +12,12 @@
 static const int64_t multi_alpha[] = {1, 10, 100, 1000};
 #define MULTI_LEVELS 4
 
+/* What an untouched row begins with. */
+typedef enum { FILL_CARRIED, FILL_ABSENT, FILL_SITE } fill_kind;
+
 typedef struct {
     row_table t;
+    fill_kind fill;
     int64_t room;         /* slots that fit */
     int64_t scratch;      /* slots behind the table, of the last look-up */
     int32_t *hash;        /* slot + 1; 0: empty */
@@ -27,8 +31,10 @@ struct position_encoding {
     rows_init_kind init;
     uint64_t seed;
     int64_t n_chromosomes, n_sites;
-    int levels;
-    level_table level[EMBED_LEVELS];
+    int32_t *position_of_site; /* NULL: sites are not known */
+    int head_classes;
+    int levels, tables;
+    level_table level[ROW_TABLES];
 };
 
 const position_space position_unbounded = {0};
@@ -112,13 +118,67 @@ static status level_open(level_table *l, const config *c, const position_space *
     return STATUS_OK;
 }
 
-status position_open(const config *c, const position_space *space, uint64_t seed,
+/* Tables of levels, carried or absent, behind those that are there. */
+static status add_levels(position_encoding *x, const config *c, const position_space *space,
+                         fill_kind fill)
+{
+    const int levels = position_levels(c);
+    for (int i = 0; i < levels; i++) {
+        level_table *l = &x->level[x->tables++];
+        l->fill = fill;
+        l->t.alpha = levels > 1 ? multi_alpha[i] : c->position.alpha;
+        l->t.k = c->position.rank;
+        TRY(level_open(l, c, space));
+        if (l->t.rows < 1)
+            return fail(STATUS_USAGE,
+                        "%s: the position table has no row: no chromosome has a length; give "
+                        "position.length",
+                        c->file[0] ? c->file : "configuration");
+    }
+    return STATUS_OK;
+}
+
+/* Where the sites are: absent ones have no token that would say so. */
+static status keep_sites(position_encoding *x, const config *c, const position_space *space)
+{
+    if (!space || space == &position_unbounded || !space->site_position)
+        return fail(STATUS_USAGE,
+                    "%s: data.absent: sums and heads over sites need the sites of a data set; give "
+                    "data.path",
+                    c->file[0] ? c->file : "configuration");
+    const size_t bytes = ((size_t)x->n_sites + 1) * sizeof *x->position_of_site;
+    if (!(x->position_of_site = malloc(bytes)))
+        return fail(STATUS_MEMORY, "position: no memory for %lld sites; use more memory",
+                    (long long)x->n_sites);
+    memcpy(x->position_of_site, space->site_position, (size_t)x->n_sites * sizeof(int32_t));
+    return STATUS_OK;
+}
+
+static status add_tables(position_encoding *x, const config *c, const position_space *space)
+{
+    TRY(add_levels(x, c, space, FILL_CARRIED));
+    const bool absent = c->data.absent == ABSENT_SUMS;
+    if (absent)
+        TRY(add_levels(x, c, space, FILL_ABSENT));
+    if (absent || x->head_classes)
+        TRY(keep_sites(x, c, space));
+    if (!x->head_classes)
+        return STATUS_OK;
+    level_table *l = &x->level[x->tables++];
+    l->fill = FILL_SITE;
+    l->t.alpha = 1;
+    l->t.k = 2 * c->model.head_rank + x->head_classes;
+    l->t.rows = x->n_sites;
+    return STATUS_OK;
+}
+
+status position_open(const config *c, int head_classes, const position_space *space, uint64_t seed,
                      position_encoding **out)
 {
     *out = NULL;
     TRY(position_check(c));
     const bool enough = c->position.rows == ROWS_SHARED && c->position.length != CONFIG_AUTO;
-    if (!space && !enough)
+    if (!space && !enough && position_levels(c))
         return fail(STATUS_USAGE,
                     "%s: position.length is auto and no data set says how long the chromosomes "
                     "are; give it",
@@ -131,20 +191,12 @@ status position_open(const config *c, const position_space *space, uint64_t seed
     x->seed = seed;
     x->n_chromosomes = space ? space->n_chromosomes : 0;
     x->n_sites = space && space->site0 ? space->site0[space->n_chromosomes] : 0;
+    x->head_classes = head_classes;
     x->levels = position_levels(c);
-    for (int i = 0; i < x->levels; i++) {
-        x->level[i].t.alpha = x->levels > 1 ? multi_alpha[i] : c->position.alpha;
-        x->level[i].t.k = c->position.rank;
-        status st = level_open(&x->level[i], c, space);
-        if (st == STATUS_OK && x->level[i].t.rows < 1)
-            st = fail(STATUS_USAGE,
-                      "%s: the position table has no row: no chromosome has a length; give "
-                      "position.length",
-                      c->file[0] ? c->file : "configuration");
-        if (st != STATUS_OK) {
-            position_close(&x);
-            return st;
-        }
+    status st = add_tables(x, c, space);
+    if (st != STATUS_OK) {
+        position_close(&x);
+        return st;
     }
     *out = x;
     return STATUS_OK;
@@ -168,26 +220,29 @@ void position_close(position_encoding **x)
 {
     if (!*x)
         return;
-    for (int i = 0; i < (*x)->levels; i++) {
+    for (int i = 0; i < (*x)->tables; i++) {
         level_empty(&(*x)->level[i]);
         free((*x)->level[i].first);
         free((*x)->level[i].row_of_site);
     }
+    free((*x)->position_of_site);
     free(*x);
     *x = NULL;
 }
 
 int position_tables(position_encoding *x, row_table **tables)
 {
-    for (int i = 0; i < x->levels; i++)
+    for (int i = 0; i < x->tables; i++)
         tables[i] = &x->level[i].t;
-    return x->levels;
+    return x->tables;
 }
 
 int64_t position_row(const position_encoding *x, int level, int32_t chromosome, int64_t position,
                      int32_t site)
 {
     const level_table *l = &x->level[level];
+    if (l->fill == FILL_SITE)
+        return site >= 0 && site < x->n_sites ? site : -1;
     if (x->rows == ROWS_SITE)
         return site >= 0 && site < x->n_sites ? l->row_of_site[site] : -1;
     if (position < 1)
@@ -199,6 +254,20 @@ int64_t position_row(const position_encoding *x, int level, int32_t chromosome, 
         return -1;
     row += l->first[chromosome];
     return row < l->first[chromosome + 1] ? row : -1;
+}
+
+int64_t position_row_of_site(const position_encoding *x, int table, int32_t chromosome,
+                             int32_t site)
+{
+    if (site < 0 || site >= x->n_sites)
+        return -1;
+    const bool needed = x->rows != ROWS_SITE && x->level[table].fill != FILL_SITE;
+    return position_row(x, table, chromosome, needed ? x->position_of_site[site] : 0, site);
+}
+
+int64_t position_sites(const position_encoding *x)
+{
+    return x->n_sites;
 }
 
 /* Fibonacci hashing: neighbouring rows, which is what windows touch, spread over the table. */
@@ -275,6 +344,22 @@ static status level_reserve(level_table *l, int64_t slots)
     return STATUS_OK;
 }
 
+/* Spreads at the start, as the recipe of docs/model.md has them. */
+#define CARRIED_SPREAD 0.3
+#define ABSENT_SPREAD 0.09
+#define G_SPREAD 0.3
+#define RUN_SPREAD 0.1
+
+static double level_spread(const position_encoding *x, const level_table *l)
+{
+    if (l->fill == FILL_SITE)
+        return G_SPREAD;
+    if (x->init == INIT_ZERO)
+        return 0;
+    const double spread = l->fill == FILL_ABSENT ? ABSENT_SPREAD : CARRIED_SPREAD;
+    return spread / sqrt((double)x->levels);
+}
+
 /* Initial value of a row into a slot. */
 static void slot_fill(const position_encoding *x, int level, int64_t slot, int64_t row)
 {
@@ -284,15 +369,16 @@ static void slot_fill(const position_encoding *x, int level, int64_t slot, int64
     memset(t->v + slot * t->k, 0, (size_t)t->k * sizeof(float));
     t->row[slot] = row;
     t->last[slot] = -1;
-    if (x->init == INIT_ZERO) {
-        memset(p, 0, (size_t)t->k * sizeof(float));
+    const double spread = level_spread(x, &x->level[level]);
+    memset(p, 0, (size_t)t->k * sizeof(float));
+    if (spread == 0)
         return;
-    }
-    /* N(0, 0.3), the start that the recipe's rows had; by row number, so that order of touch does
-     * not matter. */
+    /* By row number, so that the order of touch does not matter. */
     rng r = rng_at(x->seed, RNG_ROWS, (uint64_t)row, (uint32_t)level);
-    for (int64_t i = 0; i < t->k; i++)
-        p[i] = (float)(0.3 * rng_normal(&r));
+    const int64_t bias = x->level[level].fill == FILL_SITE ? x->head_classes : 0;
+    const int64_t n = t->k - bias;
+    for (int64_t i = 0; i < n; i++)
+        p[i] = (float)((bias && i >= n / 2 ? RUN_SPREAD : spread) * rng_normal(&r));
 }
 
 status position_slots(position_encoding *x, int level, int64_t n, const int64_t *row, bool create,
@@ -300,9 +386,11 @@ status position_slots(position_encoding *x, int level, int64_t n, const int64_t 
 {
     level_table *l = &x->level[level];
     l->scratch = 0;
+    /* A site that training never saw must not decide anything: no random row for it. */
+    const bool leave_out = !create && (x->init == INIT_ZERO || l->fill == FILL_SITE);
     for (int64_t i = 0; i < n; i++) {
         slot[i] = row[i] < 0 ? -1 : hash_find(l, row[i]);
-        if (row[i] < 0 || slot[i] >= 0 || (!create && x->init == INIT_ZERO))
+        if (row[i] < 0 || slot[i] >= 0 || leave_out)
             continue;
         TRY(level_reserve(l, l->t.slots + l->scratch + 1));
         const int64_t at = l->t.slots + l->scratch;
@@ -321,6 +409,23 @@ status position_slots(position_encoding *x, int level, int64_t n, const int64_t 
 int64_t position_scratch(const position_encoding *x, int level)
 {
     return x->level[level].scratch;
+}
+
+status position_site_biases(position_encoding *x, const float *log_odds)
+{
+    if (!x->head_classes)
+        return STATUS_OK;
+    const int table = x->tables - 1, classes = x->head_classes;
+    level_table *l = &x->level[table];
+    TRY(level_reserve(l, x->n_sites));
+    for (int64_t site = 0; site < x->n_sites; site++) {
+        int32_t slot = 0;
+        TRY(position_slots(x, table, 1, &site, true, &slot));
+        float *bias = l->t.p + slot * l->t.k + l->t.k - classes;
+        for (int c = 0; c < classes; c++)
+            bias[c] = log_odds ? log_odds[site * classes + c] : 0.0f;
+    }
+    return STATUS_OK;
 }
 
 status position_restore(position_encoding *x, int level, int64_t slots, const int64_t *row,
@@ -360,7 +465,7 @@ status position_restore(position_encoding *x, int level, int64_t slots, const in
 int64_t position_bytes(const position_encoding *x)
 {
     int64_t bytes = 0;
-    for (int i = 0; i < x->levels; i++) {
+    for (int i = 0; i < x->tables; i++) {
         const level_table *l = &x->level[i];
         bytes += l->room * (3 * l->t.k * (int64_t)sizeof(float) + 2 * (int64_t)sizeof(int64_t)) +
                  l->hash_size * (int64_t)sizeof(int32_t);
@@ -373,7 +478,7 @@ int64_t position_bytes(const position_encoding *x)
 int64_t position_dense_bytes(const position_encoding *x)
 {
     int64_t bytes = 0;
-    for (int i = 0; i < x->levels && x->level[i].t.rows < INT64_MAX; i++)
+    for (int i = 0; i < x->tables && x->level[i].t.rows < INT64_MAX; i++)
         bytes += 4 * x->level[i].t.rows * x->level[i].t.k * (int64_t)sizeof(float);
     return bytes;
 }

@@ -10,6 +10,11 @@
 
 typedef struct position_encoding position_encoding;
 
+/* The row tables of a model, in this order: those of carried tokens by level, those of the absent
+ * sites that a token skipped by level (data.absent: sums), and one by site for the site heads (G,
+ * run and bias of kernels/ops.h, one after the other). At most 4 + 4 + 1. */
+#define ROW_TABLES 9
+
 /* One table of rows. Multi-resolution sums several. Arrays grow; pointers are valid until the next
  * touch. */
 typedef struct {
@@ -40,11 +45,22 @@ int position_levels(const config *c);
 /* Refuses what does not exist (STATUS_USAGE, naming the key). */
 status position_check(const config *c);
 
-/* space NULL: enough for rows: shared with a position.length. */
-status position_open(const config *c, const position_space *space, uint64_t seed,
+/* space NULL: enough for rows: shared with a position.length. head_classes: of the site head, 0:
+ * none.
+ */
+status position_open(const config *c, int head_classes, const position_space *space, uint64_t seed,
                      position_encoding **out);
 void position_close(position_encoding **x);
-int position_tables(position_encoding *x, row_table **tables); /* number of levels */
+int position_tables(position_encoding *x, row_table **tables); /* their number */
+
+/* Row of a site in any table; -1: none. */
+int64_t position_row_of_site(const position_encoding *x, int table, int32_t chromosome,
+                             int32_t site);
+int64_t position_sites(const position_encoding *x); /* of the space, 0: not known */
+
+/* Makes the site head's rows of all sites, with the given biases (sites, classes): class-wise
+ * log-odds of carrying the site, or NULL for zeros. */
+status position_site_biases(position_encoding *x, const float *log_odds);
 
 /* Row of a token, or -1 (beyond the table, no site). */
 int64_t position_row(const position_encoding *x, int level, int32_t chromosome, int64_t position,

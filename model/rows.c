@@ -19,7 +19,8 @@ static int64_t level_bytes(const model *m, int64_t columns)
 
 int64_t rows_bytes(const model *m, batch_shape s)
 {
-    return m->levels * level_bytes(m, s.B * s.Lp);
+    const size_t next = m->next ? arena_round((size_t)(s.B * s.Lp) * sizeof(int32_t)) : 0;
+    return m->levels * (level_bytes(m, s.B * s.Lp) + (int64_t)next);
 }
 
 status rows_reserve(model *m, batch_shape s)
@@ -31,7 +32,9 @@ status rows_reserve(model *m, batch_shape s)
         r->unique = arena_take(&m->activations, columns * sizeof *r->unique);
         r->row = arena_take(&m->activations, columns * sizeof *r->row);
         r->values = take_floats(&m->activations, (int64_t)columns * m->rank);
-        if (!r->slot || !r->unique || !r->row || !r->values)
+        if (m->next)
+            m->next_slot[i] = arena_take(&m->activations, columns * sizeof(int32_t));
+        if (!r->slot || !r->unique || !r->row || !r->values || (m->next && !m->next_slot[i]))
             return arena_short(&m->activations);
     }
     return STATUS_OK;
@@ -39,7 +42,7 @@ status rows_reserve(model *m, batch_shape s)
 
 void rows_free(model *m)
 {
-    for (int i = 0; i < EMBED_LEVELS; i++) {
+    for (int i = 0; i < ROW_TABLES; i++) {
         free(m->rows[i].stamp);
         free(m->rows[i].index);
         free(m->pending[i].slot);
@@ -94,6 +97,23 @@ static void compact(batch_rows *r, int64_t columns, int64_t batch_number)
             r->slot[i] = r->index[r->slot[i]];
 }
 
+status rows_present(model *m, int table, int64_t n, bool create)
+{
+    batch_rows *r = &m->rows[table];
+    TRY(position_slots(m->position, table, n, r->row, create, r->slot));
+    row_table *tables[ROW_TABLES];
+    position_tables(m->position, tables);
+    const row_table *t = tables[table];
+    TRY(stamps_reserve(r, t->slots + position_scratch(m->position, table)));
+    compact(r, n, ++m->batches);
+    if (m->schedule.step >= 0)
+        return rows_catch_up(m->dev, &m->schedule, r->count, t->k, r->unique, t->p, t->m, t->v,
+                             t->last, r->values);
+    for (int64_t i = 0; i < r->count; i++)
+        memcpy(r->values + i * t->k, t->p + r->unique[i] * t->k, (size_t)t->k * sizeof(float));
+    return STATUS_OK;
+}
+
 static status level_prepare(model *m, int level, const batch *b, bool create)
 {
     batch_rows *r = &m->rows[level];
@@ -113,24 +133,25 @@ static status level_prepare(model *m, int level, const batch *b, bool create)
         r->count = 0;
         return STATUS_OK;
     }
-    TRY(position_slots(m->position, level, s.B * s.Lp, r->row, create, r->slot));
-    row_table *tables[EMBED_LEVELS];
-    position_tables(m->position, tables);
-    const row_table *t = tables[level];
-    TRY(stamps_reserve(r, t->slots + position_scratch(m->position, level)));
-    compact(r, s.B * s.Lp, ++m->batches);
-    if (m->schedule.step >= 0)
-        return rows_catch_up(m->dev, &m->schedule, r->count, t->k, r->unique, t->p, t->m, t->v,
-                             t->last, r->values);
-    for (int64_t i = 0; i < r->count; i++)
-        memcpy(r->values + i * t->k, t->p + r->unique[i] * t->k, (size_t)t->k * sizeof(float));
-    return STATUS_OK;
+    return rows_present(m, level, s.B * s.Lp, create);
+}
+
+/* Slots of the tokens that come next, from those of the tokens. */
+static void next_prepare(model *m, int level, batch_shape s)
+{
+    const int32_t *slot = m->rows[level].slot;
+    int32_t *next = m->next_slot[level];
+    for (int64_t i = 0; i < s.B * s.Lp; i++)
+        next[i] = i % s.Lp + 1 < s.L ? slot[i + 1] : -1;
 }
 
 status rows_prepare(model *m, const batch *b, bool create)
 {
-    for (int i = 0; i < m->levels; i++)
+    for (int i = 0; i < m->levels; i++) {
         TRY(level_prepare(m, i, b, create));
+        if (m->next)
+            next_prepare(m, i, b->s);
+    }
     return STATUS_OK;
 }
 
@@ -179,32 +200,38 @@ static status pending_add(pending_rows *p, int64_t k, int64_t count, const int32
     return STATUS_OK;
 }
 
-status rows_collect(model *m, int level, batch_shape s, const float *dA)
+status rows_collect(model *m, int table, int64_t n, const int32_t *slot, const float *grad,
+                    const int32_t *of, arena *ws)
 {
-    const batch_rows *r = &m->rows[level];
-    arena *ws = &m->workspace;
-    const int64_t n = s.B * s.Lp;
+    const batch_rows *r = &m->rows[table];
+    row_table *tables[ROW_TABLES];
+    position_tables(m->position, tables);
+    const int64_t k = tables[table]->k;
     const size_t mark = arena_mark(ws);
     int32_t *unique = arena_take(ws, (size_t)n * sizeof *unique);
-    float *sum = take_floats(ws, n * m->rank);
+    float *sum = take_floats(ws, n * k);
     if (!unique || !sum)
         return arena_short(ws);
     int64_t count = 0;
-    TRY(rows_reduce(m->dev, n, m->rank, r->slot, NULL, dA, unique, sum, &count, ws));
+    TRY(rows_reduce(m->dev, n, k, slot, of, grad, unique, sum, &count, ws));
     for (int64_t i = 0; i < count; i++)
         unique[i] = r->unique[unique[i]]; /* ascending still: `unique` of the batch is */
-    TRY(pending_add(&m->pending[level], m->rank, count, unique, sum));
+    TRY(pending_add(&m->pending[table], k, count, unique, sum));
     arena_release(ws, mark);
     return STATUS_OK;
 }
 
 /* unique, sum, and what rows_reduce takes: two arrays of keys and places for its sort. */
+int64_t reduce_bytes(int64_t n, int64_t k)
+{
+    return (int64_t)(arena_round((size_t)n * sizeof(int32_t)) +
+                     arena_round((size_t)(n * k) * sizeof(float))) +
+           REDUCE_BYTES * (n + 8);
+}
+
 int64_t rows_workspace(const model *m, batch_shape s)
 {
-    const int64_t n = s.B * s.Lp;
-    return (int64_t)(arena_round((size_t)n * sizeof(int32_t)) +
-                     arena_round((size_t)(n * m->rank) * sizeof(float))) +
-           REDUCE_BYTES * n;
+    return reduce_bytes(s.B * s.Lp, m->rank);
 }
 
 void model_rows_schedule(model *m, const rows_adam_args *s)
@@ -225,6 +252,6 @@ void model_row_gradients(const model *m, int level, int64_t *count, const int32_
 
 void model_rows_clear(model *m)
 {
-    for (int i = 0; i < m->levels; i++)
+    for (int i = 0; i < ROW_TABLES; i++)
         m->pending[i].count = 0;
 }

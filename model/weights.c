@@ -170,8 +170,11 @@ static status check_tied(const model *m, const safetensors *s)
 
 status model_load_safetensors(model *m, const safetensors *s)
 {
-    const safetensor *head = weights_find(s, "head.output.weight");
-    const bool other_head = !head || head->ndim < 1 || head->shape[0] != m->classes;
+    const bool sites = m->site_classes > 0;
+    const safetensor *head =
+        weights_find(s, sites ? "head.sites.run.weight" : "head.output.weight");
+    const int64_t want = sites ? m->site_classes * m->cfg.model.head_rank : m->classes;
+    const bool other_head = !head || head->ndim < 1 || head->shape[0] != want;
     bool *loaded = calloc((size_t)m->n + 1, sizeof *loaded);
     if (!loaded)
         return fail(STATUS_MEMORY, "%s: no memory to read it; free some", s->path);
@@ -209,7 +212,9 @@ static status load_level(model *m, const safetensors *s, int level, const safete
 
 status weights_load_rows(model *m, const safetensors *s)
 {
-    for (int i = 0; i < m->levels; i++) {
+    row_table *tables[ROW_TABLES];
+    const int n = position_tables(m->position, tables);
+    for (int i = 0; i < n; i++) {
         char name[64];
         snprintf(name, sizeof name, "position.%d.rows", i);
         const safetensor *rows = weights_find(s, name);
@@ -219,7 +224,7 @@ status weights_load_rows(model *m, const safetensors *s)
             return fail(STATUS_DATA, "%s: tensor %s is missing; export the checkpoint again",
                         s->path, name);
         if (rows->ndim != 1 || values->ndim != 2 || values->shape[0] != rows->count ||
-            values->shape[1] != m->rank)
+            values->shape[1] != tables[i]->k)
             return fail(
                 STATUS_DATA,
                 "%s: tensor %s does not fit its rows or position.rank; export the checkpoint again",
@@ -240,7 +245,7 @@ typedef struct {
 static status gather(model *m, const weights_beside *beside, outgoing *x)
 {
     const int64_t more = beside ? beside->n : 0;
-    const size_t room = (size_t)(m->n + 2 * EMBED_LEVELS + more);
+    const size_t room = (size_t)(m->n + 2 * ROW_TABLES + more);
     x->out = calloc(room, sizeof *x->out);
     x->names = calloc(room, sizeof *x->names);
     if (!x->out || !x->names)
@@ -253,7 +258,7 @@ static status gather(model *m, const weights_beside *beside, outgoing *x)
         memcpy(t->shape, p->shape, sizeof p->shape);
         x->n++;
     }
-    row_table *tables[EMBED_LEVELS];
+    row_table *tables[ROW_TABLES];
     const int levels = m->position ? position_tables(m->position, tables) : 0;
     for (int i = 0; i < levels; i++) {
         snprintf(x->names[x->n], sizeof *x->names, "position.%d.rows", i);

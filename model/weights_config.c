@@ -254,6 +254,11 @@ status weights_config(const safetensors *s, config *c, int *classes)
         st = bear_out(&x, c);
     json_decref(x.json);
     TRY(st);
+    if (dimension(s, "head.sites.scale", 0) > 0) { /* the configuration came with it */
+        const int64_t rank = dimension(s, "head.sites.run.weight", 1);
+        *classes = rank > 0 ? (int)(dimension(s, "head.sites.run.weight", 0) / rank) : 0;
+        return STATUS_OK;
+    }
     const int64_t rows = dimension(s, "head.output.weight", 0),
                   hidden = dimension(s, "head.hidden.weight", 0);
     if (rows > 64)

@@ -102,7 +102,7 @@ static void setup(fixture *f, const shape *s)
                    .chromosome = f->chromosome,
                    .label = s->classes ? f->label : NULL};
     /* rows are there already, with values of their own */
-    row_table *tables[EMBED_LEVELS];
+    row_table *tables[ROW_TABLES];
     const int levels = model_position(f->m) ? position_tables(model_position(f->m), tables) : 0;
     for (int l = 0; l < levels; l++) {
         int64_t row[B_ * LP_];
@@ -135,7 +135,7 @@ static naive naive_open(fixture *f)
     n.w = malloc((size_t)model_floats(f->m) * sizeof *n.w);
     for (int64_t i = 0; i < model_floats(f->m); i++)
         n.w[i] = (double)model_values(f->m)[i];
-    row_table *tables[EMBED_LEVELS];
+    row_table *tables[ROW_TABLES];
     n.levels = model_position(f->m) ? position_tables(model_position(f->m), tables) : 0;
     for (int l = 0; l < n.levels; l++) {
         const int64_t count = tables[l]->slots * tables[l]->k;
@@ -407,7 +407,7 @@ static void rows_at_this_step(void **state)
     (void)state;
     fixture f;
     setup(&f, &usual);
-    row_table *t[EMBED_LEVELS];
+    row_table *t[ROW_TABLES];
     position_tables(model_position(f.m), t);
     const int64_t n = t[0]->slots, values = n * t[0]->k;
     for (int64_t i = 0; i < values; i++) {
@@ -453,7 +453,7 @@ static void untouched_rows(void **state)
     assert_int_equal(model_open(&f.c, 0, f.dev, &f.m), STATUS_OK);
     shake(&f);
     assert_int_equal(model_prepare(f.m, f.b.s, KEEP_SELECTED, true), STATUS_OK);
-    row_table *t[EMBED_LEVELS];
+    row_table *t[ROW_TABLES];
     position_tables(model_position(f.m), t);
     loss_sum a, b;
     assert_int_equal(model_forward(f.m, &f.b, NULL, &a), STATUS_OK);

@@ -44,7 +44,7 @@ static config small(void)
 
 static row_table *table(model *m)
 {
-    row_table *t[EMBED_LEVELS];
+    row_table *t[ROW_TABLES];
     assert_int_equal(position_tables(model_position(m), t), 1);
     return t[0];
 }

@@ -129,7 +129,7 @@ static double far(const double *a, const float *b, int64_t n, double atol)
 /* Rows replayed to `step` against the dense table. */
 static void check_rows(trainer *t, const dense *table, int64_t step)
 {
-    row_table *rows[EMBED_LEVELS];
+    row_table *rows[ROW_TABLES];
     position_tables(model_position(t->m), rows);
     const row_table *r = rows[0];
     float *now = calloc((size_t)(r->slots * r->k), sizeof *now);
@@ -160,7 +160,7 @@ static void dense_twin(bool finetune, const char *init, double clip)
     trainer *t = calloc(1, sizeof *t);
     train_request ask;
     open_trainer(t, &ask, &c, finetune, false);
-    row_table *rows[EMBED_LEVELS];
+    row_table *rows[ROW_TABLES];
     position_tables(model_position(t->m), rows);
     const int64_t floats = model_floats(t->m), cells = rows[0]->rows * rows[0]->k;
     dense body, table;

@@ -280,7 +280,7 @@ static void round_trip(void **state)
     assert_int_equal(device_open(DEVICE_CPU, 1, &dev), STATUS_OK);
     assert_int_equal(model_open(&c, 3, dev, &m), STATUS_OK);
     assert_int_equal(model_initialise(m, 8), STATUS_OK);
-    row_table *t[EMBED_LEVELS], *u[EMBED_LEVELS];
+    row_table *t[ROW_TABLES], *u[ROW_TABLES];
     assert_int_equal(position_tables(model_position(m), t), 1);
     const int64_t rows[] = {9, 2, 5};
     int32_t slot[3];

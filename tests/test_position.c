@@ -28,13 +28,13 @@ static position_encoding *make(rows_kind rows, int64_t alpha, rows_init_kind ini
     c.position.rows = rows;
     c.position.init = init;
     position_encoding *x;
-    assert_int_equal(position_open(&c, &space, 7, &x), STATUS_OK);
+    assert_int_equal(position_open(&c, 0, &space, 7, &x), STATUS_OK);
     return x;
 }
 
 static row_table *table(position_encoding *x)
 {
-    row_table *t[EMBED_LEVELS];
+    row_table *t[ROW_TABLES];
     assert_int_equal(position_tables(x, t), 1);
     return t[0];
 }
@@ -162,10 +162,10 @@ static void refusals(void **state)
     c.position.alpha = 1;
     c.position.rank = 3;
     position_encoding *x;
-    assert_int_equal(position_open(&c, NULL, 1, &x), STATUS_USAGE);
+    assert_int_equal(position_open(&c, 0, NULL, 1, &x), STATUS_USAGE);
     assert_non_null(strstr(failure_last()->text, "position.length"));
     c.position.alpha = 0;
-    assert_int_equal(position_open(&c, &space, 1, &x), STATUS_USAGE);
+    assert_int_equal(position_open(&c, 0, &space, 1, &x), STATUS_USAGE);
 }
 
 static void sinusoid(void **state)

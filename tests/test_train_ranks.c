@@ -105,7 +105,7 @@ static void same_gradients(bool finetune, const char *init, int tokens, int micr
     OK(comm_bcast(world, first, bytes, 0));
     assert_memory_equal(first, model_values(t[0].m), bytes);
     free(first);
-    row_table *rows[EMBED_LEVELS];
+    row_table *rows[ROW_TABLES];
     position_tables(model_position(t[0].m), rows);
     double sum[2] = {0, 0};
     for (int64_t i = 0; i < rows[0]->slots; i++)

@@ -21,6 +21,7 @@ typedef enum { SAMPLING_STRATIFIED, SAMPLING_MATING } sampling_kind;
 typedef enum { SHARDING_VIRTUAL, SHARDING_REPLICATED } sharding_kind;
 typedef enum { UNPHASED_REFUSE, UNPHASED_DROP } unphased_kind;
 typedef enum { MIXER_HYENA, MIXER_ATTENTION, MIXER_NONE } mixer_kind;
+typedef enum { WEIGHTS_PUBLISHED, WEIGHTS_FAN_IN } weights_init_kind;
 typedef enum { HEAD_POOLED, HEAD_CLASS_CONDITIONAL } head_kind;
 typedef enum {
     ENCODING_NONE,
@@ -68,7 +69,8 @@ typedef struct {
     double filter_shift;
     double embed_dropout; /* published: 0.1; here 0 unless asked for */
     head_kind head;
-    int64_t head_rank;    /* of the class-conditional head */
+    int64_t head_rank; /* of the class-conditional head */
+    weights_init_kind init;
     double residual_init; /* spread of out_proj and fc2 before / sqrt(2 n_layer) */
 } config_model;
 

@@ -134,6 +134,10 @@ const field config_fields[] = {
          "pooled", "class-conditional"),
     INTEGER("model.head_rank", model.head_rank, 1, 1024, 0, "32",
             "numbers of a site's row in the class-conditional and next-site heads"),
+    WORD("model.init", model.init, 0, "published",
+         "weights at the start: published, normal of spread 0.02; fan-in, uniform within 1 / "
+         "sqrt(inputs), which learns faster in narrow models",
+         "published", "fan-in"),
     REAL("model.residual_init", model.residual_init, 0, 1, 0, "0.02",
          "spread of out_proj and fc2 at the start, before / sqrt(2 n_layer)"),
 

@@ -204,13 +204,14 @@ static status log_step(trainer *t, const step_sums *s, const optimizer_report *o
     return coordinator_tell(&t->link, &r);
 }
 
-/* Is this validation better than the best so far? Classifiers by accuracy, then loss. */
+/* Is this validation better than the best so far? Pooled classifiers by accuracy, then loss; site
+ * heads by loss, which says more on as few windows. */
 static bool better(const trainer *t, double loss, double accuracy)
 {
     const train_state *s = &t->state;
     if (s->best_step < 0 || s->best_stage != t->stage->index)
         return true;
-    if (t->ask->finetune && accuracy != s->best_accuracy)
+    if (t->ask->finetune && !model_site_head(t->m) && accuracy != s->best_accuracy)
         return accuracy > s->best_accuracy;
     return loss < s->best_loss;
 }

@@ -59,7 +59,7 @@ void model_tensors(model *m, const float *adam_m, const float *adam_v, const flo
         put_arena(m, "adam_v", adam_v, list, room, n);
     }
     position_encoding *x = model_position(m);
-    row_table *tables[EMBED_LEVELS];
+    row_table *tables[ROW_TABLES];
     const int levels = x ? position_tables(x, tables) : 0;
     for (int i = 0; i < levels; i++) {
         const row_table *t = tables[i];
@@ -108,7 +108,7 @@ static status restore_level(model *m, checkpoint *c, int level)
 {
     static const char *const what[ROW_TENSORS] = {"row", "p", "m", "v", "last"};
     position_encoding *x = model_position(m);
-    row_table *tables[EMBED_LEVELS];
+    row_table *tables[ROW_TABLES];
     position_tables(x, tables);
     const int64_t k = tables[level]->k;
     char name[64];
@@ -136,7 +136,7 @@ static status restore_level(model *m, checkpoint *c, int level)
 
 static status restore_rows(model *m, checkpoint *c)
 {
-    row_table *tables[EMBED_LEVELS];
+    row_table *tables[ROW_TABLES];
     const int levels = model_position(m) ? position_tables(model_position(m), tables) : 0;
     for (int i = 0; i < levels; i++)
         TRY(restore_level(m, c, i));
@@ -224,7 +224,11 @@ static status read_labels(model_file *f, const char *text, int classes)
 static int checkpoint_classes(const checkpoint *c)
 {
     const checkpoint_tensor *t = find_tensor(c, "parameters/head.output.bias");
-    return t && t->shape[0] > 0 && t->shape[0] <= 64 ? (int)t->shape[0] : 0;
+    int64_t classes = t ? t->shape[0] : 0;
+    if (find_tensor(c, "parameters/head.sites.scale")) /* the site head has a query a class */
+        if ((t = find_tensor(c, "parameters/head.sites.run.weight")) && t->ndim == 2)
+            classes = t->shape[0] / t->shape[1];
+    return classes > 0 && classes <= 64 ? (int)classes : 0;
 }
 
 static status read_config(model_file *f, int *in_file)
@@ -318,7 +322,7 @@ static status replay(model_file *f, device *dev)
                               .scale = 1.0,
                               .step = f->step - 1,
                               .lr_of_step = lr};
-    row_table *tables[EMBED_LEVELS];
+    row_table *tables[ROW_TABLES];
     const int levels = position_tables(model_position(f->m), tables);
     for (int i = 0; i < levels && st == STATUS_OK; i++) {
         row_table *r = tables[i];
@@ -340,9 +344,9 @@ static status replay(model_file *f, device *dev)
 
 status model_file_place(model_file *f, const position_space *space)
 {
-    if (position_levels(&f->c) == 0)
-        return STATUS_OK;
     TRY(model_place(f->m, space));
+    if (!model_position(f->m))
+        return STATUS_OK;
     if (f->flat)
         return weights_load_rows(f->m, f->flat);
     TRY(restore_rows(f->m, f->h5));

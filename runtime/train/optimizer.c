@@ -23,7 +23,8 @@ static status ranges_make(optimizer *o, const config *c)
         return fail(STATUS_MEMORY, "optimizer: no memory; use more memory");
     for (int i = 0; i < n; i++) {
         const double lr = list[i].group == GROUP_HEAD ? head : o->lr;
-        const double decay = list[i].decay                   ? c->optimizer.weight_decay
+        const bool decays = list[i].decay && (c->optimizer.decay_vectors || list[i].ndim > 1);
+        const double decay = decays                          ? c->optimizer.weight_decay
                              : list[i].group == GROUP_FILTER ? c->optimizer.filter_weight_decay
                                                              : 0;
         const int64_t end = i + 1 < n ? list[i + 1].offset : model_floats(o->m);
@@ -48,6 +49,7 @@ status optimizer_open(const config *c, bool finetune, const schedule *plan, mode
                        .b2 = c->optimizer.betas[1],
                        .eps = c->optimizer.eps,
                        .clip = c->train.grad_clip,
+                       .clip_rows = c->optimizer.clip_rows,
                        .lr = finetune ? c->finetune.lr : c->optimizer.lr};
     out->rows_lr = c->optimizer.rows_lr > 0 ? c->optimizer.rows_lr : out->lr;
     const size_t floats = (size_t)model_floats(m);
@@ -66,7 +68,7 @@ status optimizer_open(const config *c, bool finetune, const schedule *plan, mode
         optimizer_close(out);
         return st;
     }
-    row_table *tables[EMBED_LEVELS];
+    row_table *tables[ROW_TABLES];
     out->levels = model_position(m) ? position_tables(model_position(m), tables) : 0;
     return STATUS_OK;
 }
@@ -121,7 +123,7 @@ status optimizer_present(optimizer *o, int64_t step)
 static status update_rows(optimizer *o, int level, int64_t step, double scale)
 {
     row_exchange *x = &o->rows[level];
-    row_table *tables[EMBED_LEVELS];
+    row_table *tables[ROW_TABLES];
     TRY(position_slots(model_position(o->m), level, x->count, x->row, true, x->slot));
     position_tables(model_position(o->m), tables);
     row_table *t = tables[level];
@@ -129,14 +131,14 @@ static status update_rows(optimizer *o, int level, int64_t step, double scale)
     return rows_adam(o->dev, &a, x->count, x->k, x->slot, x->grad, t->p, t->m, t->v, t->last);
 }
 
-/* Sum of squares of all gradients. */
+/* Rows exchanged, and the sum of squares of all gradients that are clipped together. */
 static status squares_of(optimizer *o, double *squares)
 {
     TRY(norm_squares(o->dev, model_gradients(o->m), model_floats(o->m), squares, &o->room));
     for (int l = 0; l < o->levels; l++) {
         double rows = 0;
         TRY(row_exchange_merge(&o->rows[l], o->m, l, o->workers));
-        if (o->rows[l].count > 0)
+        if (o->rows[l].count > 0 && o->clip_rows)
             TRY(norm_squares(o->dev, o->rows[l].grad, o->rows[l].count * o->rows[l].k, &rows,
                              &o->room));
         *squares += rows;
@@ -149,6 +151,7 @@ status optimizer_step(optimizer *o, int64_t step, int64_t tokens, optimizer_repo
     double squares = 0;
     TRY(squares_of(o, &squares));
     double scale = 1 / (double)tokens;
+    const double whole = scale;
     *report = (optimizer_report){.norm = sqrt(squares) * scale,
                                  .lr = o->lr * schedule_factor(o->plan, step)};
     if (!isfinite(report->norm))
@@ -176,7 +179,7 @@ status optimizer_step(optimizer *o, int64_t step, int64_t tokens, optimizer_repo
     TRY(rates_until(o, step));
     for (int l = 0; l < o->levels; l++)
         if (o->rows[l].count > 0)
-            TRY(update_rows(o, l, step, scale));
+            TRY(update_rows(o, l, step, o->clip_rows ? scale : whole));
     model_rows_clear(o->m);
     return optimizer_present(o, step);
 }
@@ -185,7 +188,7 @@ status optimizer_settle_rows(optimizer *o, int64_t step)
 {
     TRY(rates_until(o, step));
     for (int l = 0; l < o->levels; l++) {
-        row_table *tables[EMBED_LEVELS];
+        row_table *tables[ROW_TABLES];
         position_tables(model_position(o->m), tables);
         row_table *t = tables[l];
         int64_t n = 0;

@@ -23,6 +23,7 @@ typedef struct {
     const schedule *plan;
     double b1, b2, eps, clip;
     double lr, rows_lr; /* peaks */
+    bool clip_rows;     /* optimizer.clip_rows */
     optimizer_range *ranges;
     int n_ranges;
     arena moments;
@@ -30,12 +31,12 @@ typedef struct {
     float *rows_rate;      /* (rates) learning rate of the rows by step; grows */
     int64_t rates;
     int levels;
-    row_exchange rows[EMBED_LEVELS];
+    row_exchange rows[ROW_TABLES];
     arena room; /* for the norm */
 } optimizer;
 
 typedef struct {
-    double norm; /* of the mean gradient, dense parameters and rows together, before clipping */
+    double norm; /* of the mean gradient, before clipping; rows included where they are clipped */
     bool clipped;
     double lr; /* of the body at this step */
 } optimizer_report;
@@ -52,8 +53,9 @@ int64_t optimizer_bytes(int64_t floats);
 
 /* One step from the model's gradients, which must be summed over the workers already (rows are
  * exchanged here), over `tokens` predicted tokens in all. The norm that grad_clip limits is that of
- * all gradients together, rows included, as if the table were a dense parameter. A norm that is not
- * finite changes nothing and is STATUS_INTERNAL. Collective. */
+ * all gradients together, rows included, as if the table were a dense parameter; with clip_rows
+ * false it is that of the dense parameters alone, and rows are never scaled down. A norm that is
+ * not finite changes nothing and is STATUS_INTERNAL. Collective. */
 status optimizer_step(optimizer *o, int64_t step, int64_t tokens, optimizer_report *report);
 
 /* Tells the model to read rows replayed up to and including `step` (-1: none). */

@@ -87,7 +87,7 @@ status row_lists_merge(const row_list *lists, int n, int64_t k, row_exchange *in
 /* This worker's pending gradients, ascending by row, as one message in x->own. */
 static status pack(row_exchange *x, model *m, int level, int64_t k, size_t *bytes)
 {
-    row_table *tables[EMBED_LEVELS];
+    row_table *tables[ROW_TABLES];
     position_tables(model_position(m), tables);
     int64_t count = 0;
     const int32_t *slots = NULL;
@@ -148,7 +148,7 @@ static status gather(row_exchange *x, comm *workers, size_t bytes, row_list *lis
 
 status row_exchange_merge(row_exchange *x, model *m, int level, comm *workers)
 {
-    row_table *tables[EMBED_LEVELS];
+    row_table *tables[ROW_TABLES];
     position_tables(model_position(m), tables);
     const int64_t k = tables[level]->k;
     const int n = comm_size(workers);

@@ -7,6 +7,7 @@
 #include "runtime/train/model_file.h"
 #include "runtime/train/plan_data.h"
 #include "runtime/train/resume.h"
+#include "runtime/train/start.h"
 #include "runtime/train/trainer.h"
 
 #include <math.h>
@@ -19,14 +20,6 @@ static status check_config(const config *c)
     const char *key = NULL, *instead = NULL;
     if (c->data.tokens == TOKENS_NUCLEOTIDE)
         key = "data.tokens: nucleotide", instead = "snp";
-    else if (c->data.absent == ABSENT_SUMS)
-        key = "data.absent: sums", instead = "none";
-    else if (c->data.sampling == SAMPLING_MATING)
-        key = "data.sampling: mating", instead = "stratified";
-    else if (c->data.mosaic_rate > 0)
-        key = "data.mosaic_rate", instead = "0";
-    else if (c->data.flip_rate > 0)
-        key = "data.flip_rate", instead = "0";
     else if (c->train.precision == PRECISION_MIXED)
         key = "train.precision: mixed", instead = "fp32";
     else if (c->train.context_parallel > 1)
@@ -89,91 +82,6 @@ static void space_free(position_space *s)
     free((void *)(uintptr_t)s->site_position);
 }
 
-/* A body of fewer layers, or without the model's positions, would be another model in silence. */
-static status same_body(const trainer *t, const model_file *f)
-{
-    const parameter *mine = NULL, *theirs = NULL;
-    const int n = model_parameters(t->m, &mine), have = model_parameters(f->m, &theirs);
-    for (int k = 0; k < have; k++) {
-        int i = 0;
-        while (i < n && strcmp(mine[i].name, theirs[k].name) != 0)
-            i++;
-        if (i == n && theirs[k].group != GROUP_HEAD)
-            return fail(STATUS_USAGE,
-                        "%s: this model has no %s, %s has; give the configuration the model of "
-                        "that run",
-                        t->ask->config->file, theirs[k].name, f->path);
-    }
-    if (f->c.position.encoding != t->ask->config->position.encoding)
-        return fail(STATUS_USAGE,
-                    "%s: position.encoding differs from that of %s; give the configuration the "
-                    "position of that run",
-                    t->ask->config->file, f->path);
-    return STATUS_OK;
-}
-
-/* Parameters and rows of a trained model into the one that is to be fine-tuned. */
-static status copy_model(trainer *t, model_file *f)
-{
-    const parameter *to = NULL, *from = NULL;
-    const int n = model_parameters(t->m, &to), have = model_parameters(f->m, &from);
-    for (int i = 0; i < n; i++) {
-        int k = 0;
-        while (k < have && strcmp(to[i].name, from[k].name) != 0)
-            k++;
-        const bool same = k < have && to[i].ndim == from[k].ndim && to[i].count == from[k].count &&
-                          memcmp(to[i].shape, from[k].shape, sizeof to[i].shape) == 0;
-        if (!same && to[i].group == GROUP_HEAD)
-            continue; /* a head for other classes begins anew */
-        if (!same)
-            return fail(STATUS_USAGE,
-                        "%s: %s is missing or of another shape in %s; give the configuration the "
-                        "model and position of that run",
-                        t->ask->config->file, to[i].name, f->path);
-        memcpy(model_values(t->m) + to[i].offset, model_values(f->m) + from[k].offset,
-               (size_t)to[i].count * sizeof(float));
-    }
-    row_table *rows[EMBED_LEVELS];
-    position_encoding *x = model_position(f->m), *mine = model_position(t->m);
-    const int levels = x && mine ? position_tables(x, rows) : 0;
-    row_table *own[EMBED_LEVELS];
-    if (levels != (mine ? position_tables(mine, own) : 0))
-        return fail(STATUS_USAGE,
-                    "%s: position has another number of tables than that of %s; give the "
-                    "configuration the position of that run",
-                    t->ask->config->file, f->path);
-    for (int l = 0; l < levels; l++) {
-        if (rows[l]->alpha != own[l]->alpha || rows[l]->k != own[l]->k ||
-            rows[l]->rows != own[l]->rows)
-            return fail(STATUS_USAGE,
-                        "%s: position.alpha, rank, rows or the sites of the data set differ from "
-                        "those of %s; give the configuration the position and data of that run",
-                        t->ask->config->file, f->path);
-        TRY(position_restore(mine, l, rows[l]->slots, rows[l]->row, rows[l]->p, NULL, NULL, NULL));
-    }
-    return STATUS_OK;
-}
-
-static status start_from_model(trainer *t, const position_space *space)
-{
-    if (!t->ask->finetune || !t->ask->from || strcmp(t->ask->from, "none") == 0)
-        return STATUS_OK;
-    model_file *f = NULL;
-    status st = model_file_open(t->ask->from, (int)t->data->n_labels, NULL, 0, t->dev, &f);
-    if (st == STATUS_OK)
-        st = model_file_place(f, space);
-    if (st == STATUS_OK)
-        st = same_body(t, f);
-    if (st == STATUS_OK)
-        st = copy_model(t, f);
-    if (st == STATUS_OK && !snapshot_same_split(f->state, t->data))
-        log_warning("%s: trained with another split than that of %s; people it has learned from "
-                    "may be held out here",
-                    f->path, t->data->path);
-    model_file_close(&f);
-    return st;
-}
-
 static status open_model(trainer *t)
 {
     const config *c = t->ask->config;
@@ -184,6 +92,8 @@ static status open_model(trainer *t)
         st = model_place(t->m, &space);
     if (st == STATUS_OK)
         st = model_initialise(t->m, (uint64_t)c->seed);
+    if (st == STATUS_OK)
+        st = start_site_rows(t);
     if (st == STATUS_OK)
         st = start_from_model(t, &space);
     space_free(&space);
@@ -213,7 +123,8 @@ static status plan_stage(const trainer *t, const stage *s, plan *p)
 static status open_lookup(trainer *t)
 {
     const config *c = t->ask->config;
-    if (t->ask->finetune || c->train.eval_every == 0 || t->validation_windows == 0 || t->counts)
+    if (t->ask->finetune || c->train.eval_every == 0 || t->validation_windows == 0 || t->counts ||
+        c->objective == OBJECTIVE_NEXT_SITE) /* counts alleles, not sites */
         return STATUS_OK;
     int64_t alpha = 1; /* the finest row that the model may see */
     if (c->position.encoding == ENCODING_FPE)

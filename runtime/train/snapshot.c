@@ -112,7 +112,7 @@ status snapshot_write(const char *dir, const config *c, const dataset *d, bool c
                       model *m, const optimizer *o, const train_state *state)
 {
     const parameter *list = NULL;
-    const int64_t room = 3 * model_parameters(m, &list) + 5 * EMBED_LEVELS + 1 + SITE_TENSORS;
+    const int64_t room = 3 * model_parameters(m, &list) + 5 * ROW_TABLES + 1 + SITE_TENSORS;
     int64_t n = 0;
     checkpoint_tensor *tensors = calloc((size_t)room, sizeof *tensors);
     site_columns sites = {0};

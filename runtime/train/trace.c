@@ -104,7 +104,7 @@ static status write_channels(trace_writer *w, const char *name, int64_t channels
 
 static status write_rows(const tracing *t, trace_writer *w, double scale)
 {
-    row_table *tables[EMBED_LEVELS];
+    row_table *tables[ROW_TABLES];
     position_encoding *x = model_position(t->m);
     const int levels = x ? position_tables(x, tables) : 0;
     for (int i = 0; i < levels; i++) {
@@ -173,7 +173,7 @@ static status gradient_norm(tracing *t, int64_t count, double *norm)
 {
     double squares, part;
     TRY(norm_squares(t->dev, model_gradients(t->m), model_floats(t->m), &squares, &t->room));
-    row_table *tables[EMBED_LEVELS];
+    row_table *tables[ROW_TABLES];
     const int levels = model_position(t->m) ? position_tables(model_position(t->m), tables) : 0;
     for (int i = 0; i < levels; i++) {
         int64_t n;
@@ -203,7 +203,7 @@ static status update(tracing *t, int64_t step, int64_t count, double norm)
     }
     const rows_adam_args r = {
         .b1 = 0.9, .b2 = 0.999, .eps = 1e-8, .scale = scale, .step = step, .lr_of_step = t->lr};
-    row_table *tables[EMBED_LEVELS];
+    row_table *tables[ROW_TABLES];
     const int levels = model_position(t->m) ? position_tables(model_position(t->m), tables) : 0;
     for (int i = 0; i < levels; i++) {
         int64_t rows;

@@ -1,0 +1,206 @@
+/* The sites of a batch's spans: the sums of the absent rows that each token skipped, which the
+ * embedding adds up like rows, and the rows of every site for the site head. How many sites lie in
+ * the windows differs from batch to batch; the arrays grow to the largest that came. */
+#include "model/parts.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+bool spans_needed(const model *m)
+{
+    return m->absent || m->site_classes > 0;
+}
+
+int64_t spans_bytes(const model *m, batch_shape s)
+{
+    if (!m->absent)
+        return 0;
+    const size_t columns = (size_t)(s.B * s.Lp);
+    return (int64_t)(arena_round((columns + 1) * sizeof(int64_t)) +
+                     arena_round(columns * sizeof(int32_t))) +
+           m->levels * (int64_t)arena_round(columns * (size_t)m->rank * sizeof(float));
+}
+
+status spans_reserve(model *m, batch_shape s)
+{
+    if (!m->absent)
+        return STATUS_OK;
+    const int64_t columns = s.B * s.Lp;
+    batch_spans *x = &m->spans;
+    x->start = arena_take(&m->activations, (size_t)(columns + 1) * sizeof *x->start);
+    x->identity = arena_take(&m->activations, (size_t)columns * sizeof *x->identity);
+    bool all = x->start && x->identity;
+    for (int i = 0; i < m->levels; i++) {
+        x->sums[i] = take_floats(&m->activations, columns * m->rank);
+        all = all && x->sums[i];
+    }
+    return all ? STATUS_OK : arena_short(&m->activations);
+}
+
+static void ragged_free(batch_rows *r)
+{
+    if (r->room == 0)
+        return;
+    free(r->slot);
+    free(r->unique);
+    free(r->row);
+    free(r->values);
+}
+
+void spans_free(model *m)
+{
+    for (int i = 0; i < ROW_TABLES; i++)
+        ragged_free(&m->rows[i]);
+    free(m->spans.absent_site);
+    free(m->spans.absent_column);
+    free(m->spans.drows);
+    arena_close(&m->spans.reductions);
+}
+
+static status short_of_memory(int64_t n)
+{
+    return fail(STATUS_MEMORY,
+                "model: no memory for the %lld sites of a batch's windows; lower train.micro_batch",
+                (long long)n);
+}
+
+/* Room for n entries of a table; what they held is lost. */
+static status ragged_reserve(batch_rows *r, int64_t n, int64_t k)
+{
+    if (n <= r->room)
+        return STATUS_OK;
+    ragged_free(r);
+    r->room = n + n / 4;
+    r->slot = malloc((size_t)r->room * sizeof *r->slot);
+    r->unique = malloc((size_t)r->room * sizeof *r->unique);
+    r->row = malloc((size_t)r->room * sizeof *r->row);
+    r->values = malloc((size_t)(r->room * k) * sizeof *r->values);
+    return r->slot && r->unique && r->row && r->values ? STATUS_OK : short_of_memory(n);
+}
+
+/* Workspace of a reduction of n entries of k numbers. */
+static status reductions_reserve(batch_spans *x, int64_t n, int64_t k)
+{
+    const size_t bytes = (size_t)reduce_bytes(n, k);
+    if (bytes <= x->reductions.size)
+        return STATUS_OK;
+    arena_close(&x->reductions);
+    return arena_open(&x->reductions, "reductions", bytes + bytes / 4);
+}
+
+static status absent_reserve(batch_spans *x, int64_t n)
+{
+    if (n <= x->room)
+        return STATUS_OK;
+    free(x->absent_site);
+    free(x->absent_column);
+    x->room = n + n / 4;
+    x->absent_site = malloc((size_t)x->room * sizeof *x->absent_site);
+    x->absent_column = malloc((size_t)x->room * sizeof *x->absent_column);
+    return x->absent_site && x->absent_column ? STATUS_OK : short_of_memory(n);
+}
+
+/* The absent entries by the token that comes after them; the token itself is `token` + 1, and those
+ * behind a sequence's last token have none. */
+static status absent_list(model *m, const batch *b)
+{
+    batch_spans *x = &m->spans;
+    const batch_shape s = b->s;
+    const span_sites *p = &b->span;
+    TRY(absent_reserve(x, x->n));
+    x->absent = 0;
+    int64_t column = 0;
+    for (int64_t i = 0; i < s.B; i++) {
+        const int64_t tokens = b->count ? b->count[i] : s.L;
+        for (int64_t e = p->start[i]; e < p->start[i + 1]; e++) {
+            if (p->carried[e] || p->token[e] < 0 || p->token[e] + 1 >= tokens)
+                continue;
+            const int64_t of = i * s.Lp + p->token[e] + 1;
+            while (column <= of)
+                x->start[column++] = x->absent;
+            x->absent_site[x->absent] = p->site[e];
+            x->absent_column[x->absent++] = (int32_t)of;
+        }
+    }
+    while (column <= s.B * s.Lp)
+        x->start[column++] = x->absent;
+    for (int64_t i = 0; i < s.B * s.Lp; i++)
+        x->identity[i] = x->start[i + 1] > x->start[i] ? (int32_t)i : -1;
+    return STATUS_OK;
+}
+
+static status absent_prepare(model *m, const batch *b, bool create)
+{
+    batch_spans *x = &m->spans;
+    TRY(absent_list(m, b));
+    for (int i = 0; i < m->levels; i++) {
+        const int table = absent_table(m, i);
+        batch_rows *r = &m->rows[table];
+        TRY(ragged_reserve(r, x->absent, m->rank));
+        for (int64_t e = 0; e < x->absent; e++) {
+            const int64_t sequence = x->absent_column[e] / b->s.Lp;
+            r->row[e] = position_row_of_site(
+                m->position, table, b->chromosome ? b->chromosome[sequence] : 0, x->absent_site[e]);
+        }
+        TRY(rows_present(m, table, x->absent, create));
+        const ranges_args a = {.columns = b->s.B * b->s.Lp,
+                               .k = m->rank,
+                               .start = x->start,
+                               .slot = r->slot,
+                               .A = r->values};
+        TRY(ranges_forward(m->dev, &a, x->sums[i], &m->workspace));
+    }
+    return STATUS_OK;
+}
+
+static status sites_prepare(model *m, const batch *b, bool create)
+{
+    const int table = site_table(m);
+    batch_rows *r = &m->rows[table];
+    const int64_t width = 2 * m->cfg.model.head_rank + m->site_classes;
+    TRY(ragged_reserve(r, m->spans.n, width));
+    for (int64_t e = 0; e < m->spans.n; e++)
+        r->row[e] = b->span.site[b->span.start[0] + e];
+    return rows_present(m, table, m->spans.n, create);
+}
+
+status spans_prepare(model *m, const batch *b, bool create)
+{
+    if (!spans_needed(m))
+        return STATUS_OK;
+    m->spans.n = b->span.start[b->s.B] - b->span.start[0];
+    if (m->absent)
+        TRY(absent_prepare(m, b, create));
+    return m->site_classes ? sites_prepare(m, b, create) : STATUS_OK;
+}
+
+status spans_collect_absent(model *m, int level, const float *dsums)
+{
+    batch_spans *x = &m->spans;
+    const int table = absent_table(m, level);
+    TRY(reductions_reserve(x, x->absent, m->rank));
+    return rows_collect(m, table, x->absent, m->rows[table].slot, dsums, x->absent_column,
+                        &x->reductions);
+}
+
+float *spans_site_gradients(model *m)
+{
+    batch_spans *x = &m->spans;
+    const int64_t floats = x->n * (2 * m->cfg.model.head_rank + m->site_classes);
+    if (floats > x->drows_room || !x->drows) {
+        free(x->drows);
+        x->drows_room = floats + floats / 4 + 16;
+        x->drows = aligned_alloc(64, (size_t)(x->drows_room + 15) / 16 * 64);
+    }
+    if (!x->drows)
+        short_of_memory(x->n);
+    return x->drows;
+}
+
+status spans_collect_sites(model *m)
+{
+    batch_spans *x = &m->spans;
+    const int table = site_table(m);
+    TRY(reductions_reserve(x, x->n, 2 * m->cfg.model.head_rank + m->site_classes));
+    return rows_collect(m, table, x->n, m->rows[table].slot, x->drows, NULL, &x->reductions);
+}

@@ -1,0 +1,185 @@
+/* Where a run's values come from before its first step: rows of the site head from counts, and
+ * everything else from the model that is to be fine-tuned. */
+#include "runtime/train/start.h"
+
+#include "runtime/core/log.h"
+#include "runtime/train/baseline.h"
+#include "runtime/train/model_file.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- rows of the site head ---- */
+
+/* Log-odds that a training person (or haplotype) of a class carries each site, add-one-half,
+ * without those who have no call there; with one class, of everybody. (sites, classes) */
+static status count_log_odds(const dataset *d, alleles_kind alleles, int classes, float *log_odds)
+{
+    site_counts n = {0};
+    status st = site_counts_open(d, alleles, &n);
+    for (int64_t s = 0; st == STATUS_OK && s < d->n_sites; s++)
+        for (int c = 0; c < classes; c++) {
+            double carried = 0, called = 0;
+            for (int k = classes > 1 ? c : 0; k < (classes > 1 ? c + 1 : n.classes); k++) {
+                carried += n.carriers[k * d->n_sites + s];
+                called += (double)(n.sequences[k] - n.missing[k * d->n_sites + s]);
+            }
+            log_odds[s * classes + c] = (float)log((carried + 0.5) / (called - carried + 0.5));
+        }
+    site_counts_free(&n);
+    return st;
+}
+
+/* Naive Bayes over every site is what an untrained site head computes. */
+status start_site_rows(trainer *t)
+{
+    const int classes = model_site_head(t->m);
+    if (!classes)
+        return STATUS_OK;
+    const alleles_kind alleles = t->ask->config->data.alleles;
+    float *log_odds = malloc(((size_t)(t->data->n_sites * classes) + 1) * sizeof *log_odds);
+    status st =
+        log_odds ? count_log_odds(t->data, alleles == ALLELES_UNION ? alleles : ALLELES_HAPLOTYPE,
+                                  classes, log_odds)
+                 : fail(STATUS_MEMORY,
+                        "%s: no memory for the counts of its sites; use more "
+                        "memory",
+                        t->data->path);
+    if (st == STATUS_OK)
+        st = position_site_biases(model_position(t->m), log_odds);
+    free(log_odds);
+    return st;
+}
+
+/* ---- from a trained model ---- */
+
+/* A body of fewer layers, or without the model's positions, would be another model in silence. */
+static status same_body(const trainer *t, const model_file *f)
+{
+    const parameter *mine = NULL, *theirs = NULL;
+    const int n = model_parameters(t->m, &mine), have = model_parameters(f->m, &theirs);
+    for (int k = 0; k < have; k++) {
+        int i = 0;
+        while (i < n && strcmp(mine[i].name, theirs[k].name) != 0)
+            i++;
+        /* What the objective of pretraining had alone is not needed any more. */
+        const bool of_objective = strncmp(theirs[k].name, "position.next.", 14) == 0;
+        if (i == n && theirs[k].group != GROUP_HEAD && !of_objective)
+            return fail(STATUS_USAGE,
+                        "%s: this model has no %s, %s has; give the configuration the model of "
+                        "that run",
+                        t->ask->config->file, theirs[k].name, f->path);
+    }
+    if (f->c.position.encoding != t->ask->config->position.encoding)
+        return fail(STATUS_USAGE,
+                    "%s: position.encoding differs from that of %s; give the configuration the "
+                    "position of that run",
+                    t->ask->config->file, f->path);
+    return STATUS_OK;
+}
+
+/* G and run of a model for other classes; the biases of these classes stay. */
+static status copy_site_rows(model *m, const row_table *from, row_table *own, int table)
+{
+    const int64_t shared = 2 * model_config(m)->model.head_rank;
+    if (from->k <= shared || own->k <= shared)
+        return STATUS_OK;
+    int32_t *slot = malloc(((size_t)from->slots + 1) * sizeof *slot);
+    status st = slot ? position_slots(model_position(m), table, from->slots, from->row, true, slot)
+                     : fail(STATUS_MEMORY, "position: no memory for %lld rows; use more memory",
+                            (long long)from->slots);
+    for (int64_t i = 0; st == STATUS_OK && i < from->slots; i++)
+        memcpy(own->p + slot[i] * own->k, from->p + i * from->k, (size_t)shared * sizeof(float));
+    free(slot);
+    return st;
+}
+
+/* Row tables; those of the site head keep their own biases where the classes are others. */
+static status copy_rows(trainer *t, model_file *f)
+{
+    row_table *rows[ROW_TABLES];
+    position_encoding *x = model_position(f->m), *mine = model_position(t->m);
+    const bool theirs = model_site_head(f->m) > 0, ours = model_site_head(t->m) > 0;
+    row_table *own[ROW_TABLES];
+    const int levels = (x ? position_tables(x, rows) : 0) - theirs;
+    if (levels != (mine ? position_tables(mine, own) : 0) - ours)
+        return fail(STATUS_USAGE,
+                    "%s: position has another number of tables than that of %s; give the "
+                    "configuration the position of that run",
+                    t->ask->config->file, f->path);
+    for (int l = 0; l < levels; l++) {
+        if (rows[l]->alpha != own[l]->alpha || rows[l]->k != own[l]->k ||
+            rows[l]->rows != own[l]->rows)
+            return fail(STATUS_USAGE,
+                        "%s: position.alpha, rank, rows or the sites of the data set differ from "
+                        "those of %s; give the configuration the position and data of that run",
+                        t->ask->config->file, f->path);
+        TRY(position_restore(mine, l, rows[l]->slots, rows[l]->row, rows[l]->p, NULL, NULL, NULL));
+    }
+    if (!theirs || !ours || rows[levels]->rows != own[levels]->rows)
+        return STATUS_OK;
+    const row_table *r = rows[levels];
+    if (r->k == own[levels]->k)
+        return position_restore(mine, levels, r->slots, r->row, r->p, NULL, NULL, NULL);
+    return copy_site_rows(t->m, r, own[levels], levels);
+}
+
+/* The query of an unconditional site head becomes that of every class: fine-tuning begins with what
+ * pretraining knows of the next site. */
+static bool copy_query(model *m, const parameter *to, model *from, const parameter *have)
+{
+    if (strncmp(to->name, "head.sites.", 11) != 0 || model_site_head(from) != 1 ||
+        model_site_head(m) < 2 || to->count != have->count * model_site_head(m))
+        return false;
+    for (int c = 0; c < model_site_head(m); c++)
+        memcpy(model_values(m) + to->offset + c * have->count, model_values(from) + have->offset,
+               (size_t)have->count * sizeof(float));
+    return true;
+}
+
+/* Parameters and rows of a trained model into the one that is to be fine-tuned. */
+static status copy_model(trainer *t, model_file *f)
+{
+    const parameter *to = NULL, *from = NULL;
+    const int n = model_parameters(t->m, &to), have = model_parameters(f->m, &from);
+    for (int i = 0; i < n; i++) {
+        int k = 0;
+        while (k < have && strcmp(to[i].name, from[k].name) != 0)
+            k++;
+        if (k < have && copy_query(t->m, &to[i], f->m, &from[k]))
+            continue;
+        const bool same = k < have && to[i].ndim == from[k].ndim && to[i].count == from[k].count &&
+                          memcmp(to[i].shape, from[k].shape, sizeof to[i].shape) == 0;
+        if (!same && to[i].group == GROUP_HEAD)
+            continue; /* a head for other classes begins anew */
+        if (!same)
+            return fail(STATUS_USAGE,
+                        "%s: %s is missing or of another shape in %s; give the configuration the "
+                        "model and position of that run",
+                        t->ask->config->file, to[i].name, f->path);
+        memcpy(model_values(t->m) + to[i].offset, model_values(f->m) + from[k].offset,
+               (size_t)to[i].count * sizeof(float));
+    }
+    return copy_rows(t, f);
+}
+
+status start_from_model(trainer *t, const position_space *space)
+{
+    if (!t->ask->finetune || !t->ask->from || strcmp(t->ask->from, "none") == 0)
+        return STATUS_OK;
+    model_file *f = NULL;
+    status st = model_file_open(t->ask->from, -1, NULL, 0, t->dev, &f);
+    if (st == STATUS_OK)
+        st = model_file_place(f, space);
+    if (st == STATUS_OK)
+        st = same_body(t, f);
+    if (st == STATUS_OK)
+        st = copy_model(t, f);
+    if (st == STATUS_OK && !snapshot_same_split(f->state, t->data))
+        log_warning("%s: trained with another split than that of %s; people it has learned from "
+                    "may be held out here",
+                    f->path, t->data->path);
+    model_file_close(&f);
+    return st;
+}
