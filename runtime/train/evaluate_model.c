@@ -74,8 +74,10 @@ static status match_data(const evaluate_model *m, const char *name)
             STATUS_DATA,
             "%s: trained on assembly %s, but %s is %s; import the data in the model's assembly",
             name, assembly, d->path, d->assembly);
-    else if (known && !same && m->file->c.position.encoding != ENCODING_NONE &&
-             m->file->c.position.rows != ROWS_SHARED)
+    else if (known && !same &&
+             ((m->file->c.position.encoding != ENCODING_NONE &&
+               m->file->c.position.rows != ROWS_SHARED) ||
+              model_site_head(m->file->m)))
         st = fail(
             STATUS_DATA,
             "%s: its position rows belong to the sites of another data set than %s; evaluate it "
@@ -169,7 +171,7 @@ bool evaluate_model_classifies(const evaluate_model *m)
 
 bool evaluate_model_predicts(const evaluate_model *m)
 {
-    return m->file->classes == 0 && m->file->c.objective != OBJECTIVE_NEXT_SITE;
+    return m->file->classes == 0;
 }
 
 /* ---- micro-batches ---- */
