@@ -6,7 +6,16 @@
  *     u_j = lr_s (b1^j m / (1 - b1^t)) / (sqrt(b2^j v / (1 - b2^t)) + eps)         p -= u_j
  * so that one square root an element serves all steps, and m, v become b1^n m, b2^n v.
  *
- * The replay ends early. Let a_j = |u_j| / lr_s and S(b) = 1 + b + .. + b^t. Then
+ * Short pauses take one formula for all their steps. With u_j = rate_j m / (root_j s + eps), s =
+ * sqrt(v), and y = eps / (root_n s), root_n the smallest:
+ *     sum_j u_j = (m / s) sum_k (-y)^k C_k,        C_k = sum_j rate_j / root_j (root_n / root_j)^k
+ * where y is at most Y_MOST, five terms leave 3e-8 of it. C depends on the pause alone, and a pause
+ * one step longer is a recurrence away: with f_k = b1 / sqrt(b2)^(k+1), and rate, root of step s
+ * before its fading,
+ *     c_k(n) = f_k (c_k(n-1) + rate_s / root_s^(k+1)),  s the first of the n steps;  C_k = c_k
+ * root_n^k. Longer pauses, and rows whose s is near eps, are replayed step by step.
+ *
+ * That replay ends early. Let a_j = |u_j| / lr_s and S(b) = 1 + b + .. + b^t. Then
  *     b (1 - b^t) / (1 - b^(t+1)) = 1 - 1 / S(b) =: f(b),   increasing in b,   f(b) <= b,
  * and, since (x + eps) / (q x + eps) <= 1 / q for q <= 1,
  *     a_(j+1) / a_j <= f(b1) / sqrt(f(b2)) <= sqrt(f(b1)) <= sqrt(b1) =: r      where b1 <= b2.
@@ -21,6 +30,19 @@
 
 #define LANES 16 /* elements of a row at a time: one or two vectors */
 #define STEPS 16 /* steps between two looks at the bound */
+
+#define PAUSES 512      /* longest pause with a formula */
+#define TERMS 5         /* of the series */
+#define Y_MOST 0.03125f /* 1 / 32 */
+#define ELEMENTS 128    /* elements of a row at a time in a formula */
+#define SHARE 32        /* rows a share of a thread */
+
+/* What the pauses of one length share. */
+typedef struct {
+    float term[TERMS];  /* (-1)^k C_k */
+    float y;            /* eps / root_n: times 1 / s it is y */
+    float fade1, fade2; /* b1^n, b2^n */
+} pause_terms;
 
 /* What all rows of a call share. */
 typedef struct {
@@ -116,43 +138,157 @@ static void replay_lanes(const replay_terms *r, int64_t first, int64_t end, cons
         p[e] = (float)exact[e];
 }
 
-/* Elements [e0, e0 + width) of a row in lanes; those beyond it stand still. */
+/* Pauses of 0 .. longest steps that end before step `end`. */
+static void pauses_prepare(const rows_adam_args *a, int64_t end, int64_t longest, pause_terms *of)
+{
+    double c[TERMS] = {0}, least_root = 1;
+    of[0] = (pause_terms){.fade1 = 1, .fade2 = 1};
+    for (int64_t n = 1; n <= longest; n++) {
+        const int64_t s = end - n;
+        const double t = (double)s + 1, root = sqrt(1 / (1 - pow(a->b2, t)));
+        const double rate = (double)a->lr_of_step[s] / (1 - pow(a->b1, t));
+        if (n == 1)
+            least_root = root;
+        least_root *= sqrt(a->b2);
+        double f = a->b1, inverse = 1, scale = 1;
+        for (int k = 0; k < TERMS; k++) {
+            f /= sqrt(a->b2);
+            inverse /= root;
+            c[k] = f * (c[k] + rate * inverse);
+            of[n].term[k] = (float)(k % 2 ? -c[k] * scale : c[k] * scale);
+            scale *= least_root;
+        }
+        of[n].y = (float)(a->eps / least_root);
+        of[n].fade1 = (float)pow(a->b1, (double)n);
+        of[n].fade2 = (float)pow(a->b2, (double)n);
+        if (!isfinite(of[n].term[TERMS - 1]))
+            of[n].y = INFINITY; /* no formula */
+    }
+}
+
+/* out = p after a pause; returns the largest y: above Y_MOST, or where it is not a number, out is
+ * of no use. */
+VMATH float pause_formula(const pause_terms *of, int64_t n, const float *restrict p,
+                          const float *restrict m, const float *restrict v, float *restrict out)
+{
+    const float c0 = of->term[0], c1 = of->term[1], c2 = of->term[2], c3 = of->term[3],
+                c4 = of->term[4], scale = of->y;
+    float most = 0.0f;
+#pragma omp simd reduction(max : most)
+    for (int64_t e = 0; e < n; e++) {
+        const float inverse = m[e] == 0.0f ? 0.0f : 1.0f / sqrtf(v[e]);
+        const float y = inverse * scale;
+        float sum = fmaf(c4, y, c3);
+        sum = fmaf(sum, y, c2);
+        sum = fmaf(sum, y, c1);
+        sum = fmaf(sum, y, c0);
+        most = y > most ? y : most;
+        out[e] = p[e] - m[e] * inverse * sum;
+    }
+    return most;
+}
+
+static bool formula_holds(const pause_terms *of, int64_t n, const float *m, const float *v)
+{
+    for (int64_t e = 0; e < n; e++)
+        if (m[e] != 0.0f && !(of->y / sqrtf(v[e]) <= Y_MOST))
+            return false;
+    return true;
+}
+
+/* `width` elements in lanes; those beyond them stand still. */
 static void lanes_load(int64_t width, const float *from, float *lanes)
 {
     memcpy(lanes, from, (size_t)width * sizeof *lanes);
     memset(lanes + width, 0, (size_t)(LANES - width) * sizeof *lanes);
 }
 
-/* p of a row after steps [first, end) without gradient, into out (may be p). */
-static void replay_row(const replay_terms *r, int64_t k, int64_t first, int64_t end, const float *m,
-                       const float *v, const float *p, float *out)
+/* p of at most LANES elements after steps [first, end) without gradient. */
+static void replay_part(const replay_terms *r, int64_t width, int64_t first, int64_t end,
+                        const float *m, const float *v, const float *p, float *out)
 {
-    for (int64_t e0 = 0; e0 < k; e0 += LANES) {
-        const int64_t width = least(LANES, k - e0);
-        float lm[LANES], lv[LANES], lp[LANES];
-        lanes_load(width, m + e0, lm);
-        lanes_load(width, v + e0, lv);
-        lanes_load(width, p + e0, lp);
-        if (first < end)
-            replay_lanes(r, first, end, lm, lv, lp);
-        memcpy(out + e0, lp, (size_t)width * sizeof *out);
+    float lm[LANES], lv[LANES], lp[LANES];
+    lanes_load(width, m, lm);
+    lanes_load(width, v, lv);
+    lanes_load(width, p, lp);
+    replay_lanes(r, first, end, lm, lv, lp);
+    memcpy(out, lp, (size_t)width * sizeof *out);
+}
+
+/* The step itself, after a pause that left p in `rested`. */
+VMATH void step_elements(const rows_adam_args *a, const pause_terms *of, float rate, float root,
+                         int64_t n, const float *restrict grad, const float *restrict rested,
+                         float *restrict p, float *restrict m, float *restrict v)
+{
+    const float scale = (float)a->scale, eps = (float)a->eps;
+    const float keep1 = (float)a->b1 * of->fade1, keep2 = (float)a->b2 * of->fade2;
+    const float take1 = (float)(1 - a->b1), take2 = (float)(1 - a->b2);
+#pragma omp simd
+    for (int64_t e = 0; e < n; e++) {
+        const float g = scale * grad[e];
+        const float me = fmaf(keep1, m[e], take1 * g), ve = fmaf(keep2, v[e], take2 * g * g);
+        m[e] = me;
+        v[e] = ve;
+        p[e] = rested[e] - rate * me / fmaf(sqrtf(ve), root, eps);
     }
 }
 
-/* The step itself. fade: b^(steps sat out). */
-static void step_row(const rows_adam_args *a, int64_t k, double fade1, double fade2,
-                     const float *grad, float *p, float *m, float *v)
+/* What the rows of a call share: formulas of its pauses, and what replays the others. */
+typedef struct {
+    replay_terms replay;
+    int64_t end;     /* steps before this one are replayed */
+    int64_t longest; /* pause with a formula */
+    pause_terms of[PAUSES + 1];
+} rows_call;
+
+static void call_prepare(rows_call *c, const rows_adam_args *a, int64_t end, int64_t count,
+                         const int32_t *unique, const int64_t *last)
 {
+    int64_t first = end;
+    for (int64_t i = 0; i < count; i++)
+        first = least(first, last[unique ? unique[i] : i] + 1);
+    c->replay = replay_prepare(a);
+    c->end = end;
+    c->longest = least(end - first, PAUSES);
+    pauses_prepare(a, end, c->longest, c->of);
+}
+
+/* p of elements after a pause of `pause` steps. */
+VMATH void rest_elements(const rows_call *c, int64_t pause, int64_t n, const float *p,
+                         const float *m, const float *v, float *out)
+{
+    const bool formula = pause <= c->longest;
+    if (formula && pause_formula(&c->of[pause], n, p, m, v, out) <= Y_MOST)
+        return;
+    for (int64_t e = 0; e < n; e += LANES) {
+        const int64_t width = least(LANES, n - e);
+        if (!formula || !formula_holds(&c->of[pause], width, m + e, v + e))
+            replay_part(&c->replay, width, c->end - pause, c->end, m + e, v + e, p + e, out + e);
+    }
+}
+
+KERNEL_CLONES
+static void adam_share(const rows_call *c, int64_t i0, int64_t i1, int64_t k, const int32_t *unique,
+                       const float *sum, float *p, float *m, float *v, int64_t *last)
+{
+    const rows_adam_args *a = c->replay.a;
     const double t = (double)a->step + 1;
-    const double rate = (double)a->lr_of_step[a->step] / (1 - pow(a->b1, t));
-    const double root = 1 / sqrt(1 - pow(a->b2, t));
-    for (int64_t e = 0; e < k; e++) {
-        const double g = a->scale * (double)grad[e];
-        const double me = a->b1 * fade1 * (double)m[e] + (1 - a->b1) * g;
-        const double ve = a->b2 * fade2 * (double)v[e] + (1 - a->b2) * g * g;
-        m[e] = (float)me;
-        v[e] = (float)ve;
-        p[e] = (float)((double)p[e] - rate * me / (sqrt(ve) * root + a->eps));
+    const float rate = (float)((double)a->lr_of_step[a->step] / (1 - pow(a->b1, t)));
+    const float root = (float)(1 / sqrt(1 - pow(a->b2, t)));
+    float rested[ELEMENTS] __attribute__((aligned(64)));
+    for (int64_t i = i0; i < i1; i++) {
+        const int64_t row = unique[i], pause = a->step - 1 - last[row];
+        pause_terms fade = c->of[least(pause, c->longest)];
+        if (pause > c->longest) {
+            fade.fade1 = (float)pow(a->b1, (double)pause);
+            fade.fade2 = (float)pow(a->b2, (double)pause);
+        }
+        for (int64_t e = 0; e < k; e += ELEMENTS) {
+            const int64_t n = least(ELEMENTS, k - e), at = row * k + e;
+            rest_elements(c, pause, n, p + at, m + at, v + at, rested);
+            step_elements(a, &fade, rate, root, n, sum + i * k + e, rested, p + at, m + at, v + at);
+        }
+        last[row] = a->step;
     }
 }
 
@@ -165,28 +301,37 @@ status rows_adam_cpu(device *dev, const rows_adam_args *a, int64_t count, int64_
             return fail(STATUS_INTERNAL,
                         "rows: row %lld was updated at step %lld already; resume from a checkpoint",
                         (long long)unique[i], (long long)last[unique[i]]);
-    const replay_terms r = replay_prepare(a);
-#pragma omp parallel for num_threads(dev->threads) schedule(dynamic, 64)
-    for (int64_t i = 0; i < count; i++) {
-        const int64_t row = unique[i], at = row * k;
-        const int64_t pause = a->step - 1 - last[row];
-        replay_row(&r, k, last[row] + 1, a->step, m + at, v + at, p + at, p + at);
-        step_row(a, k, pow(a->b1, (double)pause), pow(a->b2, (double)pause), sum + i * k, p + at,
-                 m + at, v + at);
-        last[row] = a->step;
-    }
+    rows_call c;
+    call_prepare(&c, a, a->step, count, unique, last);
+#pragma omp parallel for num_threads(dev->threads) schedule(dynamic, 1)
+    for (int64_t i = 0; i < count; i += SHARE)
+        adam_share(&c, i, least(i + SHARE, count), k, unique, sum, p, m, v, last);
     return STATUS_OK;
+}
+
+KERNEL_CLONES
+static void catch_up_share(const rows_call *c, int64_t i0, int64_t i1, int64_t k,
+                           const int32_t *unique, const float *p, const float *m, const float *v,
+                           const int64_t *last, float *out)
+{
+    for (int64_t i = i0; i < i1; i++) {
+        const int64_t row = unique ? unique[i] : i, sat = c->end - 1 - last[row];
+        const int64_t pause = sat > 0 ? sat : 0;
+        for (int64_t e = 0; e < k; e += ELEMENTS) {
+            const int64_t n = least(ELEMENTS, k - e), at = row * k + e;
+            rest_elements(c, pause, n, p + at, m + at, v + at, out + i * k + e);
+        }
+    }
 }
 
 status rows_catch_up_cpu(device *dev, const rows_adam_args *a, int64_t count, int64_t k,
                          const int32_t *unique, const float *p, const float *m, const float *v,
                          const int64_t *last, float *out)
 {
-    const replay_terms r = replay_prepare(a);
-#pragma omp parallel for num_threads(dev->threads) schedule(dynamic, 64)
-    for (int64_t i = 0; i < count; i++) {
-        const int64_t row = unique ? unique[i] : i, at = row * k;
-        replay_row(&r, k, last[row] + 1, a->step + 1, m + at, v + at, p + at, out + i * k);
-    }
+    rows_call c;
+    call_prepare(&c, a, a->step + 1, count, unique, last);
+#pragma omp parallel for num_threads(dev->threads) schedule(dynamic, 1)
+    for (int64_t i = 0; i < count; i += SHARE)
+        catch_up_share(&c, i, least(i + SHARE, count), k, unique, p, m, v, last, out);
     return STATUS_OK;
 }
