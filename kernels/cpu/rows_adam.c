@@ -37,6 +37,8 @@
 #define ELEMENTS 128    /* elements of a row at a time in a formula */
 #define SHARE 32        /* rows a share of a thread */
 
+#define SHORT 64 /* longest pause whose steps stand in a table */
+
 /* What the pauses of one length share. */
 typedef struct {
     float term[TERMS];  /* (-1)^k C_k */
@@ -138,31 +140,49 @@ static void replay_lanes(const replay_terms *r, int64_t first, int64_t end, cons
         p[e] = (float)exact[e];
 }
 
-/* Pauses of 0 .. longest steps that end before step `end`. */
-static void pauses_prepare(const rows_adam_args *a, int64_t end, int64_t longest, pause_terms *of)
+/* What the rows of a call share: formulas of its pauses, and what replays the others. */
+typedef struct {
+    replay_terms replay;
+    int64_t end;     /* steps before this one are replayed */
+    int64_t longest; /* pause with a formula */
+    pause_terms of[PAUSES + 1];
+    float rate[SHORT + 1][SHORT], root[SHORT + 1][SHORT]; /* of pauses: their steps in order */
+} rows_call;
+
+/* Pauses of 0 .. longest steps that end before step `end`, one step further back each time. */
+static void pauses_prepare(rows_call *call)
 {
-    double c[TERMS] = {0}, least_root = 1;
-    of[0] = (pause_terms){.fade1 = 1, .fade2 = 1};
-    for (int64_t n = 1; n <= longest; n++) {
-        const int64_t s = end - n;
-        const double t = (double)s + 1, root = sqrt(1 / (1 - pow(a->b2, t)));
-        const double rate = (double)a->lr_of_step[s] / (1 - pow(a->b1, t));
-        if (n == 1)
-            least_root = root;
-        least_root *= sqrt(a->b2);
-        double f = a->b1, inverse = 1, scale = 1;
+    const rows_adam_args *a = call->replay.a;
+    const double fade = sqrt(a->b2);
+    double c[TERMS] = {0}, least_root = 1, fade1 = 1, fade2 = 1;
+    double left1 = pow(a->b1, (double)call->end), left2 = pow(a->b2, (double)call->end);
+    call->of[0] = (pause_terms){.fade1 = 1, .fade2 = 1};
+    for (int64_t n = 1; n <= call->longest; n++, left1 /= a->b1, left2 /= a->b2) {
+        pause_terms *of = &call->of[n];
+        const double inverse = sqrt(1 - left2);
+        const double rate = (double)a->lr_of_step[call->end - n] / (1 - left1);
+        least_root = fade * (n == 1 ? 1 / inverse : least_root);
+        double f = a->b1, own = rate, scale = 1;
         for (int k = 0; k < TERMS; k++) {
-            f /= sqrt(a->b2);
-            inverse /= root;
-            c[k] = f * (c[k] + rate * inverse);
-            of[n].term[k] = (float)(k % 2 ? -c[k] * scale : c[k] * scale);
+            f /= fade;
+            own *= inverse;
+            c[k] = f * (c[k] + own);
+            of->term[k] = (float)(k % 2 ? -c[k] * scale : c[k] * scale);
             scale *= least_root;
         }
-        of[n].y = (float)(a->eps / least_root);
-        of[n].fade1 = (float)pow(a->b1, (double)n);
-        of[n].fade2 = (float)pow(a->b2, (double)n);
-        if (!isfinite(of[n].term[TERMS - 1]))
-            of[n].y = INFINITY; /* no formula */
+        fade1 *= a->b1;
+        fade2 *= a->b2;
+        of->fade1 = (float)fade1;
+        of->fade2 = (float)fade2;
+        of->y = isfinite(of->term[TERMS - 1]) ? (float)(a->eps / least_root) : INFINITY;
+        /* step end - n is the j-th of a pause of n - 1 + j steps */
+        double q1 = a->b1 * rate, q2 = fade / inverse;
+        for (int64_t j = 1; n - 1 + j <= least(call->longest, SHORT); j++) {
+            call->rate[n - 1 + j][j - 1] = (float)q1;
+            call->root[n - 1 + j][j - 1] = (float)q2;
+            q1 *= a->b1;
+            q2 *= fade;
+        }
     }
 }
 
@@ -188,12 +208,12 @@ VMATH float pause_formula(const pause_terms *of, int64_t n, const float *restric
     return most;
 }
 
-static bool formula_holds(const pause_terms *of, int64_t n, const float *m, const float *v)
+VMATH bool formula_holds(const pause_terms *of, int64_t n, const float *m, const float *v)
 {
+    int over = 0;
     for (int64_t e = 0; e < n; e++)
-        if (m[e] != 0.0f && !(of->y / sqrtf(v[e]) <= Y_MOST))
-            return false;
-    return true;
+        over += (m[e] != 0.0f) & !(of->y / sqrtf(v[e]) <= Y_MOST);
+    return over == 0;
 }
 
 /* `width` elements in lanes; those beyond them stand still. */
@@ -203,15 +223,28 @@ static void lanes_load(int64_t width, const float *from, float *lanes)
     memset(lanes + width, 0, (size_t)(LANES - width) * sizeof *lanes);
 }
 
-/* p of at most LANES elements after steps [first, end) without gradient. */
-static void replay_part(const replay_terms *r, int64_t width, int64_t first, int64_t end,
-                        const float *m, const float *v, const float *p, float *out)
+/* p of at most LANES elements after a pause, step by step. */
+VMATH void replay_part(const rows_call *c, int64_t pause, int64_t width, const float *m,
+                       const float *v, const float *p, float *out)
 {
-    float lm[LANES], lv[LANES], lp[LANES];
+    float lm[LANES], lv[LANES], lp[LANES], drop[LANES] = {0};
     lanes_load(width, m, lm);
     lanes_load(width, v, lv);
     lanes_load(width, p, lp);
-    replay_lanes(r, first, end, lm, lv, lp);
+    if (pause > least(SHORT, c->longest)) {
+        replay_lanes(&c->replay, c->end - pause, c->end, lm, lv, lp);
+    } else {
+        const float eps = (float)c->replay.a->eps;
+        for (int e = 0; e < LANES; e++)
+            lv[e] = sqrtf(lv[e]);
+        for (int64_t j = 0; j < pause; j++) {
+            const float rate = c->rate[pause][j], root = c->root[pause][j];
+            for (int e = 0; e < LANES; e++)
+                drop[e] += rate * lm[e] / fmaf(root, lv[e], eps);
+        }
+        for (int e = 0; e < LANES; e++)
+            lp[e] -= drop[e];
+    }
     memcpy(out, lp, (size_t)width * sizeof *out);
 }
 
@@ -233,14 +266,6 @@ VMATH void step_elements(const rows_adam_args *a, const pause_terms *of, float r
     }
 }
 
-/* What the rows of a call share: formulas of its pauses, and what replays the others. */
-typedef struct {
-    replay_terms replay;
-    int64_t end;     /* steps before this one are replayed */
-    int64_t longest; /* pause with a formula */
-    pause_terms of[PAUSES + 1];
-} rows_call;
-
 static void call_prepare(rows_call *c, const rows_adam_args *a, int64_t end, int64_t count,
                          const int32_t *unique, const int64_t *last)
 {
@@ -249,8 +274,8 @@ static void call_prepare(rows_call *c, const rows_adam_args *a, int64_t end, int
         first = least(first, last[unique ? unique[i] : i] + 1);
     c->replay = replay_prepare(a);
     c->end = end;
-    c->longest = least(end - first, PAUSES);
-    pauses_prepare(a, end, c->longest, c->of);
+    c->longest = a->b1 > 0 && a->b2 > 0 ? least(end - first, PAUSES) : 0;
+    pauses_prepare(c);
 }
 
 /* p of elements after a pause of `pause` steps. */
@@ -263,7 +288,7 @@ VMATH void rest_elements(const rows_call *c, int64_t pause, int64_t n, const flo
     for (int64_t e = 0; e < n; e += LANES) {
         const int64_t width = least(LANES, n - e);
         if (!formula || !formula_holds(&c->of[pause], width, m + e, v + e))
-            replay_part(&c->replay, width, c->end - pause, c->end, m + e, v + e, p + e, out + e);
+            replay_part(c, pause, width, m + e, v + e, p + e, out + e);
     }
 }
 
