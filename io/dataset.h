@@ -13,7 +13,12 @@
 
 #define DATASET_VERSION 1
 
-typedef enum { SPLIT_TRAIN, SPLIT_VALID, SPLIT_TEST } split_kind;
+typedef enum {
+    SPLIT_TRAIN,
+    SPLIT_VALID,
+    SPLIT_TEST,
+    SPLIT_NONE /* of no split: dataset_take */
+} split_kind;
 typedef enum { SEX_UNKNOWN, SEX_MALE, SEX_FEMALE } sex_kind;
 
 typedef struct {
@@ -99,5 +104,10 @@ typedef struct {
 /* Readers see these instead of the file's from here on; the data set owns them and *p is emptied.
  */
 void dataset_people_replace(dataset *d, dataset_people *p);
+
+/* Leaves n of the training people in their split, the others in none (for this process; the file
+ * stays): labels in proportion, by the seed, and a smaller n takes some of those that a larger one
+ * takes. 0: all. STATUS_USAGE where fewer train. Before draws_open. */
+status dataset_take(dataset *d, int64_t n, uint64_t seed);
 
 #endif

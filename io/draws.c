@@ -13,11 +13,6 @@
 
 /* ---- sequences ---- */
 
-static inline bool on_haplotype(const entry *e, int hap)
-{
-    return hap == 0 || (e->mask >> (hap - 1) & 1);
-}
-
 /* Samples of how many entries of each haplotype stand before an entry. */
 static status ranks_make(draws *x)
 {
@@ -46,8 +41,9 @@ static status ranks_make(draws *x)
 
 int64_t draws_entry(const draws *x, int64_t i)
 {
-    if (!x->haplotypes)
+    if (x->alleles == ALLELES_UNION || i < x->haplotype_base)
         return i;
+    i -= x->haplotype_base;
     int hap = i < x->carried[0] ? 1 : 2;
     int64_t rank = hap == 1 ? i : i - x->carried[0];
     const int64_t *sample = x->rank[hap - 1];
@@ -104,38 +100,55 @@ static status pieces_of_run(draws *x, int64_t run, int hap, int64_t *next, int64
 {
     const dataset *d = x->d;
     piece p = {(int32_t)(run / d->n_chromosomes), (int32_t)(run % d->n_chromosomes), hap, *next, 0};
-    int32_t block = -1;
+    const bool train = d->people[p.person].split == SPLIT_TRAIN;
+    int32_t now = -1;
     for (int64_t e = d->run[run]; e < d->run[run + 1]; e++) {
         if (!on_haplotype(&d->entries[e], hap))
             continue;
-        int32_t here = d->block[d->entries[e].site];
-        if (here != block && p.count > 0) {
-            TRY(piece_add(x, room, p));
-            p.first += p.count;
+        const int32_t here = x->section_of[d->entries[e].site];
+        if (here != now) {
+            if (p.count > 0)
+                TRY(piece_add(x, room, p));
+            p.first = *next;
             p.count = 0;
+            now = here;
         }
-        block = here;
-        p.count++;
+        ++*next;
+        p.count += here >= 0;
+        if (here >= 0 && train && p.count > x->sections[here].most)
+            x->sections[here].most = p.count;
     }
-    if (p.count > 0)
-        TRY(piece_add(x, room, p));
-    *next = p.first + p.count;
-    return STATUS_OK;
+    return p.count > 0 ? piece_add(x, room, p) : STATUS_OK;
+}
+
+/* Which sequences a person's windows are of: data.alleles; both trains on haplotypes and judges
+ * unions. */
+static bool of_haplotypes(const draws *x, int64_t person)
+{
+    return x->alleles == ALLELES_HAPLOTYPE ||
+           (x->alleles == ALLELES_BOTH && x->d->people[person].split == SPLIT_TRAIN);
 }
 
 static status pieces_make(draws *x)
 {
     const dataset *d = x->d;
     int64_t runs = d->n_people * d->n_chromosomes, room = 0;
-    int64_t next[3] = {0, 0, x->carried[0]}; /* union, haplotype 1, haplotype 2 */
     x->piece_of = calloc((size_t)runs + 1, sizeof *x->piece_of);
     x->longest = calloc((size_t)d->n_people, sizeof *x->longest);
     if (!x->piece_of || !x->longest)
         return fail(STATUS_MEMORY, "%s: no memory for its pieces; use more memory", d->path);
+    int64_t next[3] = {0, x->haplotype_base, x->haplotype_base + x->carried[0]};
     for (int64_t r = 0; r < runs; r++) {
+        const bool split = of_haplotypes(x, r / d->n_chromosomes);
         x->piece_of[r] = x->n_pieces;
-        for (int hap = x->haplotypes; hap <= 2 * x->haplotypes; hap++)
+        next[0] = d->run[r];
+        for (int hap = split; hap <= 2 * split; hap++)
             TRY(pieces_of_run(x, r, hap, &next[hap], &room));
+        if (!split && x->alleles == ALLELES_BOTH) /* their haplotypes are numbered all the same */
+            for (int64_t e = d->run[r]; e < d->run[r + 1]; e++) {
+                next[1] += on_haplotype(&d->entries[e], 1);
+                next[2] += on_haplotype(&d->entries[e], 2);
+            }
     }
     x->piece_of[runs] = x->n_pieces;
     for (int64_t i = 0; i < x->n_pieces; i++) {
@@ -144,91 +157,6 @@ static status pieces_make(draws *x)
             *longest = x->pieces[i].count;
     }
     return STATUS_OK;
-}
-
-/* ---- pools ---- */
-
-/* Classes by name: a person's superpopulation, else the label, else one class for all. */
-static const char *class_name(const dataset *d, int64_t person)
-{
-    const individual *p = &d->people[person];
-    return p->superpopulation[0] ? p->superpopulation : p->label >= 0 ? d->labels[p->label] : "";
-}
-
-typedef struct {
-    int32_t person;
-    int64_t group, longest; /* group: shard * classes + class */
-    const char *class_name;
-} member;
-
-static int by_class(const void *a, const void *b)
-{
-    return strcmp(((const member *)a)->class_name, ((const member *)b)->class_name);
-}
-
-static int by_group(const void *a, const void *b)
-{
-    const member *m = a, *n = b;
-    if (m->group != n->group)
-        return m->group < n->group ? -1 : 1;
-    if (m->longest != n->longest)
-        return m->longest > n->longest ? -1 : 1;
-    return m->person < n->person ? -1 : m->person > n->person;
-}
-
-static status pool_make(const draws *x, split_kind split, bool by_shard, pool *p)
-{
-    const dataset *d = x->d;
-    int64_t n = 0, class_now = -1;
-    member *m = calloc((size_t)d->n_people, sizeof *m);
-    status st = STATUS_OK;
-    if (!m) {
-        st = fail(STATUS_MEMORY, "%s: no memory for its people; use more memory", d->path);
-        goto done;
-    }
-    for (int64_t i = 0; i < d->n_people; i++)
-        if (d->people[i].split == split)
-            m[n++] = (member){(int32_t)i, 0, x->longest[i], class_name(d, i)};
-    qsort(m, (size_t)n, sizeof *m, by_class);
-    for (int64_t i = 0; i < n; i++) {
-        class_now += i == 0 || strcmp(m[i].class_name, m[i - 1].class_name);
-        m[i].group = class_now;
-    }
-    p->classes = class_now + 1;
-    p->shards = by_shard ? d->n_shards : 1;
-    for (int64_t i = 0; i < n && by_shard; i++)
-        m[i].group += d->people[m[i].person].shard * p->classes;
-    qsort(m, (size_t)n, sizeof *m, by_group);
-    int64_t groups = p->shards * p->classes, at = 0;
-    p->begin = calloc((size_t)groups + 1, sizeof *p->begin);
-    p->person = calloc((size_t)n + 1, sizeof *p->person);
-    if (!p->begin || !p->person) {
-        st = fail(STATUS_MEMORY, "%s: no memory for its people; use more memory", d->path);
-        goto done;
-    }
-    for (int64_t g = 0; g < groups; g++) {
-        p->begin[g] = at;
-        for (; at < n && m[at].group == g; at++)
-            p->person[at] = m[at].person;
-    }
-    p->begin[groups] = n;
-done:
-    free(m);
-    return st;
-}
-
-/* How many people of a group have a piece of at least `length`: a prefix of it. */
-static int64_t fitting(const draws *x, const pool *p, int64_t group, int64_t length)
-{
-    int64_t low = p->begin[group], high = p->begin[group + 1];
-    while (low < high) {
-        int64_t middle = low + (high - low) / 2;
-        if (x->longest[p->person[middle]] >= length)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low - p->begin[group];
 }
 
 /* ---- one window ---- */
@@ -271,11 +199,11 @@ static window draw(const draws *x, const pool *p, int64_t shard, int64_t length,
     for (int64_t k = 0; k < p->shards; k++) { /* the slot's shard, or the next where nobody fits */
         int64_t first = (shard + k) % p->shards * p->classes, classes = 0, group = first, n;
         for (int64_t c = 0; c < p->classes; c++)
-            classes += fitting(x, p, first + c, length) > 0;
+            classes += pool_fitting(x, p, first + c, length) > 0;
         if (classes == 0)
             continue;
         int64_t skip = (int64_t)rng_below(r, (uint64_t)classes);
-        while ((n = fitting(x, p, group, length)) == 0 || skip-- > 0)
+        while ((n = pool_fitting(x, p, group, length)) == 0 || skip-- > 0)
             group++;
         int64_t person = p->person[p->begin[group] + (int64_t)rng_below(r, (uint64_t)n)];
         return window_of_person(x, person, length, r);
@@ -287,6 +215,48 @@ window draws_train(const draws *x, int64_t step, int64_t slot, int64_t length)
 {
     rng r = rng_at(x->seed, RNG_WINDOW, (uint64_t)step, (uint32_t)slot);
     return draw(x, &x->train, slot % (x->train.shards ? x->train.shards : 1), length, &r);
+}
+
+bool draws_augments(const draws *x, int64_t step, int64_t steps)
+{
+    return (x->mosaic_rate > 0 || x->flip_rate > 0) &&
+           (double)step >= x->augment_from * (double)steps;
+}
+
+status draws_make(const draws *x, int64_t step, int64_t slot, int64_t length, bool augment,
+                  drawn *into)
+{
+    if (length < 1) {
+        into->count = 0;
+        return STATUS_OK;
+    }
+    if (x->mating) {
+        TRY(mating_draw(x, step, slot, length, augment, into));
+        if (into->count > 0)
+            return STATUS_OK;
+    }
+    const window w = draws_train(x, step, slot, length);
+    if (w.count > 0 && augment && x->flip_rate > 0) {
+        rng r = rng_at(x->seed, RNG_MATING, (uint64_t)step, (uint32_t)slot);
+        TRY(flips_draw(x, &w, &r, into));
+        if (into->count > 0)
+            return STATUS_OK;
+    }
+    return draws_copy(x, &w, into);
+}
+
+double draws_sites_per_token(const draws *x, int64_t length)
+{
+    int64_t sites = 0, tokens = 0;
+    for (int64_t slot = 0; slot < 256; slot++) {
+        const window w = draws_train(x, 0, slot, length);
+        if (w.count == 0)
+            break;
+        sites += x->d->entries[draws_entry(x, w.first + w.count - 1)].site -
+                 x->d->entries[draws_entry(x, w.first)].site + 1;
+        tokens += w.count;
+    }
+    return tokens ? (double)sites / (double)tokens : 1;
 }
 
 window draws_valid(const draws *x, int64_t i, int64_t length)
@@ -376,9 +346,7 @@ status draws_open(const dataset *d, const config_data *c, uint64_t seed, draws *
     *out = NULL;
     if (!d->block)
         return fail(STATUS_INTERNAL, "%s: its blocks were not cut; report this", d->path);
-    if (c->sampling != SAMPLING_STRATIFIED)
-        return fail(STATUS_USAGE, "data.sampling: this version draws whole people; set stratified");
-    if (c->alleles == ALLELES_HAPLOTYPE && c->unphased == UNPHASED_REFUSE)
+    if (c->alleles != ALLELES_UNION && c->unphased == UNPHASED_REFUSE)
         TRY(refuse_unphased(d));
     draws *x = calloc(1, sizeof *x);
     if (!x)
@@ -386,13 +354,17 @@ status draws_open(const dataset *d, const config_data *c, uint64_t seed, draws *
     status st = STATUS_OK;
     x->d = d;
     x->seed = seed;
-    x->haplotypes = c->alleles == ALLELES_HAPLOTYPE;
-    if (x->haplotypes)
+    x->alleles = c->alleles;
+    x->haplotype_base = c->alleles == ALLELES_BOTH ? d->n_entries : 0;
+    const bool by_shard = c->sharding == SHARDING_VIRTUAL;
+    TRY_GOTO(failed, sections_make(x, c));
+    if (c->alleles != ALLELES_UNION)
         TRY_GOTO(failed, ranks_make(x));
     TRY_GOTO(failed, pieces_make(x));
-    TRY_GOTO(failed, pool_make(x, SPLIT_TRAIN, c->sharding == SHARDING_VIRTUAL, &x->train));
-    TRY_GOTO(failed, pool_make(x, SPLIT_VALID, false, &x->valid));
+    TRY_GOTO(failed, pool_make(x, SPLIT_TRAIN, by_shard, false, &x->train));
+    TRY_GOTO(failed, pool_make(x, SPLIT_VALID, false, false, &x->valid));
     TRY_GOTO(failed, fits_somewhere(x, c));
+    TRY_GOTO(failed, mating_make(x, c));
     *out = x;
     return STATUS_OK;
 failed:
@@ -404,15 +376,16 @@ void draws_close(draws **x)
 {
     if (!*x)
         return;
+    mating_free(*x);
+    free((*x)->sections);
+    free((*x)->section_of);
     free((*x)->pieces);
     free((*x)->piece_of);
     free((*x)->longest);
     free((*x)->rank[0]);
     free((*x)->rank[1]);
-    free((*x)->train.begin);
-    free((*x)->train.person);
-    free((*x)->valid.begin);
-    free((*x)->valid.person);
+    pool_free(&(*x)->train);
+    pool_free(&(*x)->valid);
     free(*x);
     *x = NULL;
 }

@@ -69,12 +69,34 @@ typedef struct {
         *missing; /* (n_missing) ascending, apart: no call; they may reach beyond the span */
     int64_t n_missing;
     int64_t room, missing_room; /* of the arrays */
+    int32_t parent[2]; /* haplotypes that mating began with, 2 person + haplotype - 1 (equal where
+                          the sequence is one haplotype); -1: a real person's window */
+    struct drawn_work *work; /* scratch of mating and flips */
 } drawn;
 
 void drawn_free(drawn *s);
 
 /* A window of a real person. */
 status draws_copy(const draws *x, const window *w, drawn *into);
+
+/* What one haplotype (1, 2) carries of a window of a union; its span is the whole window's, so that
+ * a person's two haplotypes speak of the same sites. */
+status draws_copy_haplotype(const draws *x, const window *w, int hap, drawn *into);
+
+/* Training sequence for a slot of a step, as data.sampling says; count 0 where nobody fits.
+ * Stratified: the window of draws_train. Mating: class uniform, section of sites by their number
+ * (a section longer than 8 sites a token and 8192: a stretch of it), two haplotypes of the class's
+ * training people, with data.alleles haplotype or both one; start uniform among those that leave
+ * `length` tokens. Classes are labels here; shards as in draws_train. augment: mosaics and flips
+ * act (draws_augments); flips on real people too. */
+status draws_make(const draws *x, int64_t step, int64_t slot, int64_t length, bool augment,
+                  drawn *into);
+
+/* Do data.mosaic_rate and flip_rate act at a step of a run of so many? */
+bool draws_augments(const draws *x, int64_t step, int64_t steps);
+
+/* Sites of a span for each of its tokens, the mean of 256 training windows: for memory plans. */
+double draws_sites_per_token(const draws *x, int64_t length);
 
 /* Tokens of a window: ids (A C G T = 7..10), positions (1-based), sites; each of `count`; NULL: not
  * wanted. */

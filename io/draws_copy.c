@@ -3,21 +3,13 @@
 
 #include <stdlib.h>
 
-void drawn_free(drawn *s)
-{
-    free(s->ids);
-    free(s->site);
-    free(s->missing);
-    *s = (drawn){0};
-}
-
 static status no_memory(int64_t n, const char *what)
 {
     return fail(STATUS_MEMORY, "window: no memory for %lld %s; use shorter windows", (long long)n,
                 what);
 }
 
-static status tokens_reserve(drawn *s, int64_t n)
+status drawn_reserve(drawn *s, int64_t n)
 {
     if (n <= s->room)
         return STATUS_OK;
@@ -34,7 +26,7 @@ static status tokens_reserve(drawn *s, int64_t n)
     return STATUS_OK;
 }
 
-static status missing_add(drawn *s, missing_run run)
+status drawn_missing_add(drawn *s, missing_run run)
 {
     if (s->n_missing == s->missing_room) {
         const int64_t room = s->missing_room ? 2 * s->missing_room : 16;
@@ -48,9 +40,7 @@ static status missing_add(drawn *s, missing_run run)
     return STATUS_OK;
 }
 
-/* First of a person's missing runs on a chromosome that ends behind a site: runs are ascending and
- * apart. */
-static int64_t missing_from(const dataset *d, int64_t run, int64_t site_index)
+int64_t missing_from(const dataset *d, int64_t run, int64_t site_index)
 {
     int64_t low = d->missing_run_of[run], high = d->missing_run_of[run + 1];
     while (low < high) {
@@ -72,22 +62,40 @@ static status copy_missing(const dataset *d, int64_t run, drawn *into)
     const int64_t end = d->missing_run_of[run + 1];
     for (int64_t m = missing_from(d, run, into->first_site);
          m < end && d->missing[m].first < into->end_site; m++)
-        TRY(missing_add(into, d->missing[m]));
+        TRY(drawn_missing_add(into, d->missing[m]));
     return STATUS_OK;
 }
 
 status draws_copy(const draws *x, const window *w, drawn *into)
 {
     const dataset *d = x->d;
-    TRY(tokens_reserve(into, w->count));
+    TRY(drawn_reserve(into, w->count));
     into->count = w->count;
     into->chromosome = w->chromosome;
     into->label = w->count ? d->people[w->person].label : -1;
     into->first_site = into->end_site = into->n_missing = 0;
+    into->parent[0] = into->parent[1] = -1;
     if (w->count == 0)
         return STATUS_OK;
     draws_fill(x, w, into->ids, NULL, into->site);
     into->first_site = into->site[0];
     into->end_site = into->site[w->count - 1] + 1;
     return copy_missing(d, w->person * d->n_chromosomes + w->chromosome, into);
+}
+
+status draws_copy_haplotype(const draws *x, const window *w, int hap, drawn *into)
+{
+    const dataset *d = x->d;
+    if (w->hap != 0 || w->count < 1)
+        return fail(STATUS_INTERNAL, "window: haplotypes are taken from a union; report this");
+    TRY(draws_copy(x, w, into));
+    int64_t kept = 0;
+    for (int64_t i = 0; i < w->count; i++) { /* a union's numbers are those of the entries */
+        if (!on_haplotype(&d->entries[w->first + i], hap))
+            continue;
+        into->ids[kept] = into->ids[i];
+        into->site[kept++] = into->site[i];
+    }
+    into->count = kept;
+    return STATUS_OK;
 }

@@ -20,6 +20,7 @@ typedef enum {
     RNG_BASELINE,
     RNG_TEST,
     RNG_ALTER, /* changed people of an evaluation; a: site or person, b: site */
+    RNG_SUBSET, /* which training people take part */
 } rng_purpose;
 
 /* Four random words for the counter (a, b, c); c counts draws within one (a, b). */

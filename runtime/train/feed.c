@@ -135,6 +135,13 @@ status feed_fill(feed *f, int64_t i, const dataset *d, const draws *x, const win
     return feed_put(f, i, d, &f->scratch, classify);
 }
 
+status feed_fill_haplotype(feed *f, int64_t i, const dataset *d, const draws *x, const window *w,
+                           int hap, bool classify)
+{
+    TRY(draws_copy_haplotype(x, w, hap, &f->scratch));
+    return feed_put(f, i, d, &f->scratch, classify);
+}
+
 batch feed_slice(const feed *f, int64_t from, int64_t n, bool classify)
 {
     const int64_t at = from * f->Lp;

@@ -39,6 +39,10 @@ void feed_close(feed *f);
 status feed_fill(feed *f, int64_t i, const dataset *d, const draws *x, const window *w,
                  bool classify);
 
+/* The same from one haplotype (1, 2) of a union's window, over the span of the whole window. */
+status feed_fill_haplotype(feed *f, int64_t i, const dataset *d, const draws *x, const window *w,
+                           int hap, bool classify);
+
 /* The same from a sequence that was drawn (at most L tokens). */
 status feed_put(feed *f, int64_t i, const dataset *d, const drawn *s, bool classify);
 

@@ -30,18 +30,19 @@ status loader_make(const loader_source *source, int64_t step, feed *into)
         feed_close(into);
         TRY(feed_open(mine.count, now->seq_len, source->spans, into));
     }
+    const bool augment = draws_augments(source->draws, step, source->plan->steps);
     into->n = mine.count;
     into->first = mine.first;
     into->predicted = 0;
     for (int64_t i = 0; i < mine.count; i++) {
         const int64_t slot = deal_slot(now->slots, source->shards, mine.first + i);
-        const window w = draws_train(source->draws, step, slot, now->seq_len);
-        if (w.count == 0)
+        TRY(draws_make(source->draws, step, slot, now->seq_len, augment, &into->scratch));
+        if (into->scratch.count == 0)
             return fail(STATUS_DATA,
                         "%s: no training person has a window of %lld carried sites; lower "
                         "data.seq_len (or the stage's)",
                         source->data->path, (long long)now->seq_len);
-        TRY(feed_fill(into, i, source->data, source->draws, &w, source->classify));
+        TRY(feed_put(into, i, source->data, &into->scratch, source->classify));
     }
     return STATUS_OK;
 }

@@ -38,6 +38,7 @@ static status open_data(trainer *t)
     config_data_path(c, path);
     TRY(dataset_open(path, t->roles.workers, &t->data));
     TRY(dataset_block(t->data, c->data.max_gap));
+    TRY(dataset_take(t->data, c->data.train_people, (uint64_t)c->seed));
     if (t->ask->finetune && t->data->n_labels < 2)
         return fail(STATUS_DATA,
                     "%s: its people have %lld label%s, a classifier needs two at least; import it "
