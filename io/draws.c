@@ -199,11 +199,11 @@ static window draw(const draws *x, const pool *p, int64_t shard, int64_t length,
     for (int64_t k = 0; k < p->shards; k++) { /* the slot's shard, or the next where nobody fits */
         int64_t first = (shard + k) % p->shards * p->classes, classes = 0, group = first, n;
         for (int64_t c = 0; c < p->classes; c++)
-            classes += pool_fitting(x, p, first + c, length) > 0;
+            classes += draws_pool_fitting(x, p, first + c, length) > 0;
         if (classes == 0)
             continue;
         int64_t skip = (int64_t)rng_below(r, (uint64_t)classes);
-        while ((n = pool_fitting(x, p, group, length)) == 0 || skip-- > 0)
+        while ((n = draws_pool_fitting(x, p, group, length)) == 0 || skip-- > 0)
             group++;
         int64_t person = p->person[p->begin[group] + (int64_t)rng_below(r, (uint64_t)n)];
         return window_of_person(x, person, length, r);
@@ -361,8 +361,8 @@ status draws_open(const dataset *d, const config_data *c, uint64_t seed, draws *
     if (c->alleles != ALLELES_UNION)
         TRY_GOTO(failed, ranks_make(x));
     TRY_GOTO(failed, pieces_make(x));
-    TRY_GOTO(failed, pool_make(x, SPLIT_TRAIN, by_shard, false, &x->train));
-    TRY_GOTO(failed, pool_make(x, SPLIT_VALID, false, false, &x->valid));
+    TRY_GOTO(failed, draws_pool_make(x, SPLIT_TRAIN, by_shard, false, &x->train));
+    TRY_GOTO(failed, draws_pool_make(x, SPLIT_VALID, false, false, &x->valid));
     TRY_GOTO(failed, fits_somewhere(x, c));
     TRY_GOTO(failed, mating_make(x, c));
     *out = x;
@@ -384,8 +384,8 @@ void draws_close(draws **x)
     free((*x)->longest);
     free((*x)->rank[0]);
     free((*x)->rank[1]);
-    pool_free(&(*x)->train);
-    pool_free(&(*x)->valid);
+    draws_pool_free(&(*x)->train);
+    draws_pool_free(&(*x)->valid);
     free(*x);
     *x = NULL;
 }

@@ -113,7 +113,7 @@ status mating_make(draws *x, const config_data *c)
         return fail(STATUS_MEMORY, "%s: no memory for mating; use more memory", d->path);
     TRY(order_sections(x));
     find_haploid(x);
-    TRY(pool_make(x, SPLIT_TRAIN, c->sharding == SHARDING_VIRTUAL, true, &x->mates));
+    TRY(draws_pool_make(x, SPLIT_TRAIN, c->sharding == SHARDING_VIRTUAL, true, &x->mates));
     x->mating = true;
     return STATUS_OK;
 }
@@ -124,7 +124,7 @@ void mating_free(draws *x)
     free(x->sites_before);
     free(x->haploid);
     free(x->haploid_chromosome);
-    pool_free(&x->mates);
+    draws_pool_free(&x->mates);
 }
 
 /* ---- a child ---- */
@@ -250,13 +250,13 @@ status mating_draw(const draws *x, int64_t step, int64_t slot, int64_t length, b
         const int64_t first = (slot + k) % p->shards * p->classes;
         int64_t classes = 0, seen = 0;
         for (int64_t c = 0; c < p->classes; c++)
-            classes += pool_fitting(x, p, first + c, least) > 0;
+            classes += draws_pool_fitting(x, p, first + c, least) > 0;
         if (classes == 0)
             continue;
         const int64_t begin = (int64_t)rng_below(&r, (uint64_t)classes);
         for (int64_t c = 0; c < 2 * p->classes && seen < begin + classes; c++) {
             const int64_t group = first + c % p->classes;
-            if (pool_fitting(x, p, group, least) == 0 || seen++ < begin)
+            if (draws_pool_fitting(x, p, group, least) == 0 || seen++ < begin)
                 continue; /* from the class that was drawn on, each once */
             y.person = p->person + p->begin[group];
             y.n = p->begin[group + 1] - p->begin[group];

@@ -35,7 +35,7 @@ static int by_group(const void *a, const void *b)
     return m->person < n->person ? -1 : m->person > n->person;
 }
 
-status pool_make(const draws *x, split_kind split, bool by_shard, bool by_label, pool *p)
+status draws_pool_make(const draws *x, split_kind split, bool by_shard, bool by_label, pool *p)
 {
     const dataset *d = x->d;
     int64_t n = 0, class_now = -1;
@@ -76,14 +76,14 @@ done:
     return st;
 }
 
-void pool_free(pool *p)
+void draws_pool_free(pool *p)
 {
     free(p->begin);
     free(p->person);
     *p = (pool){0};
 }
 
-int64_t pool_fitting(const draws *x, const pool *p, int64_t group, int64_t length)
+int64_t draws_pool_fitting(const draws *x, const pool *p, int64_t group, int64_t length)
 {
     int64_t low = p->begin[group], high = p->begin[group + 1];
     while (low < high) {

@@ -54,10 +54,10 @@ status sections_make(draws *x, const config_data *c);
 
 /* People of a split by class, and by virtual shard where asked for. by_label: a class is a label
  * (superpopulation where there is none), otherwise the other way round. */
-status pool_make(const draws *x, split_kind split, bool by_shard, bool by_label, pool *p);
-void pool_free(pool *p);
+status draws_pool_make(const draws *x, split_kind split, bool by_shard, bool by_label, pool *p);
+void draws_pool_free(pool *p);
 /* How many people of a group have a piece of at least `length`: a prefix of it. */
-int64_t pool_fitting(const draws *x, const pool *p, int64_t group, int64_t length);
+int64_t draws_pool_fitting(const draws *x, const pool *p, int64_t group, int64_t length);
 
 /* What mating needs; falls back to real people with a warning where they are not phased. */
 status mating_make(draws *x, const config_data *c);

@@ -19,7 +19,7 @@ typedef enum {
     RNG_MATING,
     RNG_BASELINE,
     RNG_TEST,
-    RNG_ALTER, /* changed people of an evaluation; a: site or person, b: site */
+    RNG_ALTER,  /* changed people of an evaluation; a: site or person, b: site */
     RNG_SUBSET, /* which training people take part */
 } rng_purpose;
 

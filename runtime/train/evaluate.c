@@ -10,11 +10,17 @@
 
 static const char *const split_names[] = {"train", "valid", "test"};
 
+/* What windows are of: a model of both haplotypes judges windows of the union. */
+static alleles_kind window_alleles(const evaluation *e)
+{
+    return e->data.alleles == ALLELES_HAPLOTYPE ? ALLELES_HAPLOTYPE : ALLELES_UNION;
+}
+
 static status check_people(evaluation *e)
 {
     int64_t labelled[3] = {0};
     for (int64_t i = 0; i < e->d->n_people; i++)
-        if (e->d->people[i].label >= 0) {
+        if (e->d->people[i].label >= 0 && e->d->people[i].split != SPLIT_NONE) {
             labelled[e->d->people[i].split]++;
             e->people_of_split[e->d->people[i].split]++;
         }
@@ -67,16 +73,16 @@ static status open_all(evaluation *e, comm *c)
             c, evaluate_model_open(e->o.model, e->d, e->o.device, e->o.threads, &e->model)));
     TRY(comm_agree(c,
                    window_set_config(e->model ? evaluate_model_config(e->model) : NULL, &e->data)));
+    if (e->model) { /* the simple methods learn from the same people */
+        const config *of = evaluate_model_config(e->model);
+        TRY(comm_agree(c, dataset_take(e->d, of->data.train_people, (uint64_t)of->seed)));
+    }
     TRY(check_people(e));
     TRY(dataset_block(e->d, e->data.max_gap));
     TRY(comm_agree(c, alter_people(e)));
-    return comm_agree(c, draws_open(e->d, &e->data, e->o.seed, &e->x));
-}
-
-/* What windows are of: a model of both haplotypes judges windows of the union. */
-static alleles_kind window_alleles(const evaluation *e)
-{
-    return e->data.alleles == ALLELES_HAPLOTYPE ? ALLELES_HAPLOTYPE : ALLELES_UNION;
+    config_data cut = e->data;
+    cut.alleles = window_alleles(e);
+    return comm_agree(c, draws_open(e->d, &cut, e->o.seed, &e->x));
 }
 
 static status add_method(evaluation *e, context_result *r, const char *name, method_result **out)
