@@ -11,7 +11,7 @@
 #define UNIT_SITES 8192
 
 #define NGRAM_ORDER 7          /* carried sites of the longest context */
-#define NGRAM_MATINGS 1000     /* children of random pairs of haplotypes, a class and block */
+#define NGRAM_MATINGS 2000     /* children of random pairs of haplotypes, a class and block */
 #define NGRAM_BACK_OFF 0.5     /* counts that the order below is worth */
 #define PANEL_MISMATCH 0.01    /* a site: pair, haplotype, li-stephens */
 #define LI_STEPHENS_JUMP 0.005 /* a site */
