@@ -20,17 +20,17 @@ simple=${BASELINES:-nb,nb-absent,logistic}
 data=$out/data.h5
 
 row simple evaluate 'simple methods'
-row simple missing-50 'simple methods, half of the sites missing at test time'
+row simple missing-50 'simple methods, half of the sites missing at test time (N SNPs span what 2 N did)'
 row simple wrong-1 'simple methods, 1 % of the genotypes wrong at test time'
 row simple populations 'simple methods, populations'
 judge simple 1 evaluate "$data" --baselines "$simple"
-judge simple 1 missing-50 "$data" --baselines "$simple" --missing 0.5
+CONTEXTS=$(halves) judge simple 1 missing-50 "$data" --baselines "$simple" --missing 0.5
 judge simple 1 wrong-1 "$data" --baselines "$simple" --wrong 0.01
 judge simple 1 populations "$out/populations.h5" --baselines "$simple"
 row base evaluate 'all training people'
-row base missing-50 'half of the sites missing at test time'
+row base missing-50 'half of the sites missing at test time (N SNPs span what 2 N did)'
 row base wrong-1 '1 % of the genotypes wrong at test time'
-row base missing-50-wrong-1 'both'
+row base missing-50-wrong-1 'half missing and 1 % wrong (N SNPs span what 2 N did)'
 if [ -n "$held_out" ]; then
     row base block 'the block alone, trained on it'
     row held-out block 'the block alone, never trained on'
@@ -45,9 +45,9 @@ for seed in $seeds; do
     trial base "$seed" "$data"
     judge base "$seed" evaluate "$data" --baselines nb-absent
     # The same seed of the changes for all models: they are judged on the same genotypes.
-    judge base "$seed" missing-50 "$data" --baselines nb-absent --missing 0.5
+    CONTEXTS=$(halves) judge base "$seed" missing-50 "$data" --baselines nb-absent --missing 0.5
     judge base "$seed" wrong-1 "$data" --baselines nb-absent --wrong 0.01
-    judge base "$seed" missing-50-wrong-1 "$data" --baselines nb-absent --missing 0.5 --wrong 0.01
+    CONTEXTS=$(halves) judge base "$seed" missing-50-wrong-1 "$data" --baselines nb-absent --missing 0.5 --wrong 0.01
     if [ -n "$held_out" ]; then
         judge base "$seed" block "$data" --baselines nb-absent -r "$held_out"
         trial held-out "$seed" "$data" "data.exclude=$held_out"

@@ -93,7 +93,13 @@ trial() { # VARIANT SEED DATA [key=value ...]: finetuned from scratch; with FROM
     say "  trained in $((SECONDS - start)) s"
 }
 
-judge() { # VARIANT SEED NAME DATA [options of evaluate]: OUT/VARIANT/seed-SEED/NAME
+halves() { # 128,256 -> 64,128,256: a window of half the carried sites where half of the sites are missing spans as much
+    local all n
+    all=$(for n in ${contexts//,/ }; do [ "$n" -lt 4 ] || echo $((n / 2)); echo "$n"; done | sort -nu)
+    echo $all | tr ' ' ','
+}
+
+judge() { # VARIANT SEED NAME DATA [options of evaluate]: OUT/VARIANT/seed-SEED/NAME; CONTEXTS in place of --contexts
     local variant=$1 seed=$2 name=$3 data=$4 folder=$out/$1/seed-$2
     shift 4
     is_wanted "$variant" || return 0
@@ -103,7 +109,7 @@ judge() { # VARIANT SEED NAME DATA [options of evaluate]: OUT/VARIANT/seed-SEED/
     local model=$folder/run
     [ "$variant" = simple ] && model=none
     say "evaluate $variant, seed $seed: $name"
-    run "$folder/log.txt" evaluate "$model" "$data" -o "$folder/$name" --force --split "$split" --context "$contexts" --threads "$threads" "$@" || failures=$((failures + 1))
+    run "$folder/log.txt" evaluate "$model" "$data" -o "$folder/$name" --force --split "$split" --context "${CONTEXTS:-$contexts}" --threads "$threads" "$@" || failures=$((failures + 1))
 }
 
 finish() { # the table; a failed trial is said and makes the script fail

@@ -119,7 +119,21 @@ def check_script(folder):
     assert "--nothing" in script("--nothing", "1", code=2).stderr
 
 
+def check_robustness(folder):
+    """The commands of the second script: changed people, a block on both sides, half lengths where half of the sites are missing"""
+    command = ["bash", os.path.join(SOURCE, "experiments", "ancestry-robustness.sh"), "people.vcf", "people.tsv", "dry", "--held-out", "2:1-60000", "--people", "20 40", "--seeds", "1 2", "--contexts", "16", "--dry-run"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=dict(os.environ, PYTHON=sys.executable))
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines() if line.startswith("  crocuta ")]
+    assert sum("import" in line for line in lines) == 2 and sum("finetune" in line for line in lines) == 2 * 5
+    for words in (["data.exclude=2:1-60000"], ["data.train_people=20"], ["data.train_people=40"], ["--exclude-regions", "2:1-60000"], ["-r", "2:1-60000"], ["--missing", "0.5"], ["--wrong", "0.01"]):
+        assert sum(all(w in line for w in words) for line in lines) >= 2, words
+    for line in lines:
+        assert "evaluate" not in line or line[line.index("--context") + 1] == ("8,16" if "--missing" in line else "16"), line
+
+
 with tempfile.TemporaryDirectory() as folder:
     check_collector(folder)
     check_script(folder)
+    check_robustness(folder)
 print("ok")
