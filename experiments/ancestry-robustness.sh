@@ -56,7 +56,7 @@ for seed in $seeds; do
     fi
     for n in $people; do
         trial "people-$n" "$seed" "$data" "data.train_people=$n"
-        judge "people-$n" "$seed" evaluate "$data" --baselines majority
+        judge "people-$n" "$seed" evaluate "$data" --baselines nb-absent,logistic
     done
     trial populations "$seed" "$out/populations.h5"
     judge populations "$seed" evaluate "$out/populations.h5" --baselines nb-absent
