@@ -6,14 +6,16 @@
  *     u_j = lr_s (b1^j m / (1 - b1^t)) / (sqrt(b2^j v / (1 - b2^t)) + eps)         p -= u_j
  * so that one square root an element serves all steps, and m, v become b1^n m, b2^n v.
  *
- * Short pauses take one formula for all their steps. With u_j = rate_j m / (root_j s + eps), s =
- * sqrt(v), and y = eps / (root_n s), root_n the smallest:
- *     sum_j u_j = (m / s) sum_k (-y)^k C_k,        C_k = sum_j rate_j / root_j (root_n / root_j)^k
- * where y is at most Y_MOST, five terms leave 3e-8 of it. C depends on the pause alone, and a pause
- * one step longer is a recurrence away: with f_k = b1 / sqrt(b2)^(k+1), and rate, root of step s
- * before its fading,
- *     c_k(n) = f_k (c_k(n-1) + rate_s / root_s^(k+1)),  s the first of the n steps;  C_k = c_k
- * root_n^k. Longer pauses, and rows whose s is near eps, are replayed step by step.
+ * Most pauses take one formula for all their steps. With u_j = rate_j m / (root_j s + eps), s =
+ * sqrt(v), let x_j = root_j / rho with rho the mean of root under the weights rate, and
+ * w = rho s / (rho s + eps), which is in [0, 1]. Then
+ *     sum_j u_j = m / (rho s + eps) sum_j rate_j / (1 + (x_j - 1) w)
+ *               = m / (rho s + eps) (sum_(k < TERMS) (-w)^k D_k + rest),   D_k = sum_j rate_j (x_j
+ * - 1)^k. TERMS is even, so that the rest is largest at w = 1: sum_j rate_j (x_j - 1)^TERMS / x_j.
+ * Where that is below REST_MOST of D_0 the pause has a formula; D and the rest are differences of
+ * the moments M_i = sum_j rate_j root_j^i, i = -1 .. TERMS - 1, and a pause one step longer, whose
+ * first step is s, has M_i(n) = b1 sqrt(b2)^i (M_i(n-1) + rate_s root_s^i) with rate_s and root_s
+ * before their fading. Other pauses are replayed step by step.
  *
  * That replay ends early. Let a_j = |u_j| / lr_s and S(b) = 1 + b + .. + b^t. Then
  *     b (1 - b^t) / (1 - b^(t+1)) = 1 - 1 / S(b) =: f(b),   increasing in b,   f(b) <= b,
@@ -31,18 +33,18 @@
 #define LANES 16 /* elements of a row at a time: one or two vectors */
 #define STEPS 16 /* steps between two looks at the bound */
 
-#define PAUSES 512      /* longest pause with a formula */
-#define TERMS 5         /* of the series */
-#define Y_MOST 0.03125f /* 1 / 32 */
-#define ELEMENTS 128    /* elements of a row at a time in a formula */
-#define SHARE 32        /* rows a share of a thread */
-
-#define SHORT 64 /* longest pause whose steps stand in a table */
+#define PAUSES 512     /* longest pause with a formula */
+#define TERMS 8        /* of the series */
+#define REST_MOST 5e-8 /* what it may leave */
+#define ELEMENTS 128   /* elements of a row at a time in a formula */
+#define SHORT 64       /* longest pause whose steps stand in a table */
+#define SHARE 32       /* rows a share of a thread */
 
 /* What the pauses of one length share. */
 typedef struct {
-    float term[TERMS];  /* (-1)^k C_k */
-    float y;            /* eps / root_n: times 1 / s it is y */
+    bool formula;
+    float term[TERMS]; /* (-1)^k D_k; 1 is left out: rho makes it zero */
+    float rho;
     float fade1, fade2; /* b1^n, b2^n */
 } pause_terms;
 
@@ -149,34 +151,46 @@ typedef struct {
     float rate[SHORT + 1][SHORT], root[SHORT + 1][SHORT]; /* of pauses: their steps in order */
 } rows_call;
 
+/* The formula from moments M_-1 .. M_(TERMS-1). */
+static void pause_series(const double *moment, pause_terms *of)
+{
+    double x[TERMS + 1];
+    const double rho = moment[2] / moment[1];
+    double power = 1 / rho;
+    for (int i = 0; i <= TERMS; i++, power *= rho)
+        x[i] = moment[i] / power;
+    const double whole = x[1];
+    for (int k = 0; k < TERMS; k++) { /* k-th differences: D_k stands in x[1] */
+        of->term[k] = (float)(k % 2 ? -x[1] : x[1]);
+        for (int i = 0; i < TERMS - k; i++)
+            x[i] = x[i + 1] - x[i];
+    }
+    of->rho = (float)rho;
+    of->formula = fabs(x[0]) <= REST_MOST * whole; /* not for NaN */
+}
+
 /* Pauses of 0 .. longest steps that end before step `end`, one step further back each time. */
 static void pauses_prepare(rows_call *call)
 {
     const rows_adam_args *a = call->replay.a;
     const double fade = sqrt(a->b2);
-    double c[TERMS] = {0}, least_root = 1, fade1 = 1, fade2 = 1;
+    double moment[TERMS + 1] = {0}, fade1 = 1, fade2 = 1;
     double left1 = pow(a->b1, (double)call->end), left2 = pow(a->b2, (double)call->end);
-    call->of[0] = (pause_terms){.fade1 = 1, .fade2 = 1};
+    call->of[0] = (pause_terms){.formula = true, .rho = 1, .fade1 = 1, .fade2 = 1};
     for (int64_t n = 1; n <= call->longest; n++, left1 /= a->b1, left2 /= a->b2) {
-        pause_terms *of = &call->of[n];
-        const double inverse = sqrt(1 - left2);
+        const double root = 1 / sqrt(1 - left2);
         const double rate = (double)a->lr_of_step[call->end - n] / (1 - left1);
-        least_root = fade * (n == 1 ? 1 / inverse : least_root);
-        double f = a->b1, own = rate, scale = 1;
-        for (int k = 0; k < TERMS; k++) {
-            f /= fade;
-            own *= inverse;
-            c[k] = f * (c[k] + own);
-            of->term[k] = (float)(k % 2 ? -c[k] * scale : c[k] * scale);
-            scale *= least_root;
+        double own = rate / root, f = a->b1 / fade;
+        for (int i = 0; i <= TERMS; i++) {
+            moment[i] = f * (moment[i] + own);
+            own *= root;
+            f *= fade;
         }
-        fade1 *= a->b1;
-        fade2 *= a->b2;
-        of->fade1 = (float)fade1;
-        of->fade2 = (float)fade2;
-        of->y = isfinite(of->term[TERMS - 1]) ? (float)(a->eps / least_root) : INFINITY;
+        pause_series(moment, &call->of[n]);
+        call->of[n].fade1 = (float)(fade1 *= a->b1);
+        call->of[n].fade2 = (float)(fade2 *= a->b2);
         /* step end - n is the j-th of a pause of n - 1 + j steps */
-        double q1 = a->b1 * rate, q2 = fade / inverse;
+        double q1 = a->b1 * rate, q2 = fade * root;
         for (int64_t j = 1; n - 1 + j <= least(call->longest, SHORT); j++) {
             call->rate[n - 1 + j][j - 1] = (float)q1;
             call->root[n - 1 + j][j - 1] = (float)q2;
@@ -186,34 +200,23 @@ static void pauses_prepare(rows_call *call)
     }
 }
 
-/* out = p after a pause; returns the largest y: above Y_MOST, or where it is not a number, out is
- * of no use. */
-VMATH float pause_formula(const pause_terms *of, int64_t n, const float *restrict p,
-                          const float *restrict m, const float *restrict v, float *restrict out)
+/* out = p after a pause. */
+VMATH void pause_formula(const pause_terms *of, float eps, int64_t n, const float *restrict p,
+                         const float *restrict m, const float *restrict v, float *restrict out)
 {
-    const float c0 = of->term[0], c1 = of->term[1], c2 = of->term[2], c3 = of->term[3],
-                c4 = of->term[4], scale = of->y;
-    float most = 0.0f;
-#pragma omp simd reduction(max : most)
+    const float c0 = of->term[0], c2 = of->term[2], c3 = of->term[3], c4 = of->term[4],
+                c5 = of->term[5], c6 = of->term[6], c7 = of->term[7], rho = of->rho;
+#pragma omp simd
     for (int64_t e = 0; e < n; e++) {
-        const float inverse = m[e] == 0.0f ? 0.0f : 1.0f / sqrtf(v[e]);
-        const float y = inverse * scale;
-        float sum = fmaf(c4, y, c3);
-        sum = fmaf(sum, y, c2);
-        sum = fmaf(sum, y, c1);
-        sum = fmaf(sum, y, c0);
-        most = y > most ? y : most;
+        const float root = rho * sqrtf(v[e]), inverse = 1.0f / (root + eps), w = root * inverse;
+        float sum = fmaf(c7, w, c6);
+        sum = fmaf(sum, w, c5);
+        sum = fmaf(sum, w, c4);
+        sum = fmaf(sum, w, c3);
+        sum = fmaf(sum, w, c2);
+        sum = fmaf(sum, w * w, c0);
         out[e] = p[e] - m[e] * inverse * sum;
     }
-    return most;
-}
-
-VMATH bool formula_holds(const pause_terms *of, int64_t n, const float *m, const float *v)
-{
-    int over = 0;
-    for (int64_t e = 0; e < n; e++)
-        over += (m[e] != 0.0f) & !(of->y / sqrtf(v[e]) <= Y_MOST);
-    return over == 0;
 }
 
 /* `width` elements in lanes; those beyond them stand still. */
@@ -274,7 +277,7 @@ static void call_prepare(rows_call *c, const rows_adam_args *a, int64_t end, int
         first = least(first, last[unique ? unique[i] : i] + 1);
     c->replay = replay_prepare(a);
     c->end = end;
-    c->longest = a->b1 > 0 && a->b2 > 0 ? least(end - first, PAUSES) : 0;
+    c->longest = a->b1 > 0 && a->b2 > 0 && a->eps > 0 ? least(end - first, PAUSES) : 0;
     pauses_prepare(c);
 }
 
@@ -282,14 +285,12 @@ static void call_prepare(rows_call *c, const rows_adam_args *a, int64_t end, int
 VMATH void rest_elements(const rows_call *c, int64_t pause, int64_t n, const float *p,
                          const float *m, const float *v, float *out)
 {
-    const bool formula = pause <= c->longest;
-    if (formula && pause_formula(&c->of[pause], n, p, m, v, out) <= Y_MOST)
+    if (pause <= c->longest && c->of[pause].formula) {
+        pause_formula(&c->of[pause], (float)c->replay.a->eps, n, p, m, v, out);
         return;
-    for (int64_t e = 0; e < n; e += LANES) {
-        const int64_t width = least(LANES, n - e);
-        if (!formula || !formula_holds(&c->of[pause], width, m + e, v + e))
-            replay_part(c, pause, width, m + e, v + e, p + e, out + e);
     }
+    for (int64_t e = 0; e < n; e += LANES)
+        replay_part(c, pause, least(LANES, n - e), m + e, v + e, p + e, out + e);
 }
 
 KERNEL_CLONES
