@@ -204,6 +204,7 @@ static void sections_and_starts(void **state)
     }
     near(first, (double)n, 500.0 / 800); /* by number of sites */
     even(seen, 375 - LENGTH + 1);
+    assert_true(seen[0] > 0 && seen[375 - LENGTH] > 0);
     for (int64_t i = 0; i < 500; i++) { /* the second chromosome has 225 tokens */
         must(draws_make(x, i, 0, 300, false, &s));
         assert_int_equal(s.count, 300);
@@ -238,11 +239,10 @@ static void within_the_shard(void **state)
 
 /* ---- mosaics and flips ---- */
 
-static void mosaics(void **state)
+static void mosaic_at(const dataset *d, double rate)
 {
-    const dataset *d = &((coded_dataset *)*state)->d;
     config_data c = setting(ALLELES_HAPLOTYPE);
-    c.mosaic_rate = 0.02;
+    c.mosaic_rate = rate;
     draws *x = draws_of(d, c, 4);
     drawn s = {0};
     int64_t changes[3] = {0}, pairs[3] = {0}, kinds[3] = {0};
@@ -260,11 +260,19 @@ static void mosaics(void **state)
         kinds[s.ids[LENGTH / 2] - 8]++;
     }
     /* one jump or two: the kind is then any of three */
-    near(changes[1], (double)pairs[1], 2.0 / 3 * 0.02);
-    near(changes[2], (double)pairs[2], 2.0 / 3 * (1 - 0.98 * 0.98));
+    near(changes[1], (double)pairs[1], 2.0 / 3 * rate);
+    near(changes[2], (double)pairs[2], 2.0 / 3 * (1 - (1 - rate) * (1 - rate)));
     even(kinds, 3);
     drawn_free(&s);
     draws_close(&x);
+}
+
+static void mosaics(void **state)
+{
+    const dataset *d = &((coded_dataset *)*state)->d;
+    mosaic_at(d, 0.02);
+    mosaic_at(d, 0.4);
+    mosaic_at(d, 1);
 }
 
 /* Sites of four that nobody carries, and the others, inside of a window: at each with that chance
@@ -314,6 +322,34 @@ static void flips(void **state)
             drawn_free(&s);
             draws_close(&x);
         }
+}
+
+/* Where there is no call, a flip makes none. */
+static void flips_leave_missing_alone(void **state)
+{
+    (void)state;
+    small_dataset *s = small_dataset_make();
+    for (int sampling = SAMPLING_STRATIFIED; sampling <= SAMPLING_MATING; sampling++) {
+        config_data c = setting(ALLELES_UNION);
+        c.flip_rate = 0.3;
+        c.sampling = (sampling_kind)sampling;
+        draws *x = draws_of(&s->d, c, 9);
+        drawn a = {0};
+        int64_t holes = 0;
+        for (int64_t i = 0; i < 1000; i++) {
+            must(draws_make(x, i, 0, 25, true, &a));
+            assert_int_equal(a.count, 25);
+            for (int64_t m = 0; m < a.n_missing; m++)
+                for (int64_t t = 0; t < a.count; t++)
+                    assert_false(a.site[t] >= a.missing[m].first &&
+                                 a.site[t] < a.missing[m].first + a.missing[m].count);
+            holes += a.n_missing;
+        }
+        assert_true(holes > 50);
+        drawn_free(&a);
+        draws_close(&x);
+    }
+    free(s);
 }
 
 static void switched_on_by_step(void **state)
@@ -468,6 +504,7 @@ int main(void)
         cmocka_unit_test(within_the_shard),
         cmocka_unit_test(mosaics),
         cmocka_unit_test(flips),
+        cmocka_unit_test(flips_leave_missing_alone),
         cmocka_unit_test(switched_on_by_step),
         cmocka_unit_test(any_workers_see_one_batch),
         cmocka_unit_test(unphased_fall_back),
