@@ -65,6 +65,20 @@ static void elementary(void **state)
     assert_true(isfinite(v_exp(1e30f)) && v_exp(-1e30f) >= 0 && v_exp(-1e30f) < 1e-37f);
 }
 
+/* log(1 + u) keeps its digits over all of (0, 1]. */
+static void log_of_one_and(void **state)
+{
+    (void)state;
+    double worst = 0;
+    for (int64_t i = 0; i <= 200000; i++) {
+        const float u = i % 2 ? (float)i * 5e-6f : expf((float)-i * 4.3e-4f);
+        worst = fmax(worst, fabs((double)v_log1p(u) / log1p((double)u) - 1));
+    }
+    print_message("log1p %.1e (relative)\n", worst);
+    assert_true(worst < 2e-7);
+    assert_true(v_log1p(0.0f) == 0.0f && isnan(v_log1p(NAN)));
+}
+
 static void opening(void **state)
 {
     (void)state;
@@ -105,7 +119,7 @@ static void short_workspace(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(products), cmocka_unit_test(elementary),
-                                       cmocka_unit_test(opening),
+                                       cmocka_unit_test(log_of_one_and), cmocka_unit_test(opening),
                                        cmocka_unit_test(short_workspace)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,7 +4,17 @@
 #include "kernels/cpu/sites.h"
 #include "kernels/cpu/vmath.h"
 
+#define AHEAD 6 /* entries */
 #define RANK 32 /* compiled with this constant, and once more for any other */
+
+/* The row of an entry some places ahead: rows are anywhere in the table. */
+VMATH void row_prefetch(const sites_args *a, int64_t i, int64_t end, int64_t width)
+{
+    const int32_t slot = a->slot[least(i + AHEAD, end - 1)];
+    const char *row = (const char *)(a->rows + (slot < 0 ? 0 : slot) * width);
+    for (int64_t byte = 0; byte < width * (int64_t)sizeof(float); byte += 64)
+        __builtin_prefetch(row + byte);
+}
 
 VMATH void runs_of(const sites_args *a, sites_chunk *c, int64_t b, int64_t c0, const int64_t rank)
 {
@@ -16,6 +26,7 @@ VMATH void runs_of(const sites_args *a, sites_chunk *c, int64_t b, int64_t c0, c
         for (int64_t i = p.i0; i < p.i1; i++) {
             const int64_t j = i - c->first;
             const int32_t slot = a->slot[i], t = a->token[i];
+            row_prefetch(a, i, c->first + c->n, width);
             const float *row = slot < 0 ? c->zeros : a->rows + slot * width;
             const float *restrict add = row + rank;
             const bool begins = t < 0 || i == a->start[p.b] || a->token[i - 1] != t;

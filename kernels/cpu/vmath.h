@@ -43,7 +43,7 @@ VMATH float v_exp(float x)
     return p * float_of_bits((int32_t)(((uint32_t)(int32_t)n + 127u) << 23));
 }
 
-/* log(1 + u) for 0 <= u <= 1, relative error 3e-7, also where u is tiny: 2 atanh(s), s = u / (2 +
+/* log(1 + u) for 0 <= u <= 1, relative error 2e-7, also where u is tiny: 2 atanh(s), s = u / (2 +
  * u) <= 1/3, by its series. */
 VMATH float v_log1p(float u)
 {
