@@ -235,13 +235,16 @@ def check_missing(kit):
 
 def check_few_sites(kit):
     """Who has no whole window is judged on shorter ones; who has next to nothing has no prediction."""
-    a, b, c = kit.people[:3]
+    a, b, c, d = kit.people[:4]
 
     def calls(s, k):
-        return {a: s[4][a], b: s[4][b] if 20 <= k < 60 else "0|0", c: "0|0"}
+        return {a: s[4][a], b: s[4][b] if 20 <= k < 60 else "0|0", c: "0|0", d: s[4][d] if 20 <= k < 60 or k >= 200 else "0|0"}
 
-    out, done = kit.ask(text_of([s[:4] + [calls(s, k)] for k, s in enumerate(kit.sites)], [a, b, c]))
+    query = text_of([s[:4] + [calls(s, k)] for k, s in enumerate(kit.sites)], [a, b, c, d])
+    out, done = kit.ask(query)
     people, rows = people_of(out), windows_of(out)
+    # d has a block that is too short for a window beside one that is not: left out, as evaluate leaves it out
+    assert [r for r in rows if dict(r)["sample"] == d] == [r for r in kit.expected if dict(r)["sample"] == d and dict(r)["chrom"] == "2"] != []
     assert [r for r in rows if dict(r)["sample"] == a] == [r for r in kit.expected if dict(r)["sample"] == a]
     short = [dict(r) for r in rows if dict(r)["sample"] == b]
     n = sum("1" in s[4][b] for k, s in enumerate(kit.sites) if 20 <= k < 60)
@@ -250,7 +253,7 @@ def check_few_sites(kit):
     document = json.load(open(os.path.join(out, "predict.json")))
     assert (document["people_short_windows"], document["people_without_windows"], document["short_windows"]) == (1, 1, 1)
     assert done.stderr.count("warning") == 2
-    out, _ = kit.ask(text_of([s[:4] + [calls(s, k)] for k, s in enumerate(kit.sites)], [a, b, c]), launcher=MPIRUN)
+    out, _ = kit.ask(query, launcher=MPIRUN)
     assert windows_of(out) == rows
     _, done = kit.ask(text_of([s[:4] + [{}] for s in kit.sites], [c]), code=3)
     assert "nobody carries" in done.stderr
@@ -278,6 +281,21 @@ def check_refusals(kit):
     crocuta("pretrain", "c.yaml", "-o", "language", cwd=kit.folder)
     _, done = kit.ask(kit.query(), model="language", code=3)
     assert "finetune" in done.stderr
+
+
+def check_haplotypes(kit):
+    """A model of haplotypes: phased people as evaluate judges them, each twice; unphased ones are refused and named."""
+    kit.put("h.yaml", CONFIG.replace("seq_len: 32", "seq_len: 16, alleles: haplotype"))
+    crocuta("finetune", "h.yaml", "--from", "none", "-o", "haplotypes", cwd=kit.folder)
+    crocuta("evaluate", "haplotypes", "data.h5", "-o", "judged-h", "--context", 16, "--baselines", "majority", cwd=kit.folder)
+    expected = windows_of(os.path.join(kit.folder, "judged-h"), "label", "method")
+    assert {dict(r)["hap"] for r in expected} == {"1", "2"}
+    for sites in (kit.sites, changed(kit.sites, lambda k, s: k in (60, 61, 260), swapped)):
+        assert windows_of(kit.ask(kit.query(sites), model="haplotypes")[0]) == expected
+    line = next(s for s in kit.sites if s[4][kit.people[3]] == "0|1")
+    loose = changed(kit.sites, lambda k, s: s is line, lambda s: s[:4] + [dict(s[4], **{kit.people[3]: "0/1"})])
+    _, done = kit.ask(kit.query(loose), model="haplotypes", code=3)
+    assert kit.people[3] in done.stderr and "unphased" in done.stderr
 
 
 def safetensors_without(path, to, prefix):
@@ -333,6 +351,6 @@ def check_models(kit):
 
 with tempfile.TemporaryDirectory(prefix="crocuta-predict-") as where:
     the_kit = Kit(where)
-    for check in (check_same, check_spelling, check_swapped, check_extra, check_missing, check_few_sites, check_refusals, check_models):
+    for check in (check_same, check_spelling, check_swapped, check_extra, check_missing, check_few_sites, check_haplotypes, check_refusals, check_models):
         check(the_kit)
         print(f"{check.__name__}: as it should be", flush=True)

@@ -90,7 +90,8 @@ static void expect(const dataset *d, int person, const char *carried, const char
         LINE("2", "200", "T", "C", "0|.\t.|1\t./0")     /* site 1, swapped */                      \
         LINE("2", "300", "A", "C", "0|1\t0|0\t0|.")     /* site 2 in two lines */                  \
         LINE("2", "300", "A", "G", "1|0\t0|1\t.|0")                                                \
-            LINE("2", "500", "T", "A,C", "1|2\t0|1\t2") /* site 4: A is no base of it */
+            LINE("2", "400", "G", "C", "0|1\t0|0\t1|1") /* other alleles than site 3 */            \
+        LINE("2", "500", "T", "A,C", "1|2\t0|1\t2")     /* site 4: A is no base of it */
 
 static void test_everything(void **unused)
 {
@@ -112,14 +113,14 @@ static void test_everything(void **unused)
     expect(d, 0, "0:G:2 1:T:0 2:C:2 2:G:1 4:C:2 5:T:0 6:G:3", "1+1 3+2 7+1");
     expect(d, 1, "0:G:1 2:G:2 6:G:1", "1+1 3+2 5+1 7+1");
     expect(d, 2, "0:G:3 1:T:0 4:C:1 5:T:3", "1+3 7+1");
-    assert_int_equal(r.records, 12);
+    assert_int_equal(r.records, 13);
     assert_int_equal(r.model_sites, 8);
     assert_int_equal(r.other_chromosome, 0);
     assert_int_equal(r.matched, 6);
     assert_int_equal(r.absent, 2);
     assert_int_equal(r.flipped, 2);
     assert_int_equal(r.unknown_site, 1);
-    assert_int_equal(r.clash, 1);
+    assert_int_equal(r.clash, 2);
     assert_int_equal(r.clash_strand, 1);
     assert_int_equal(r.not_snv, 1);
     assert_int_equal(r.other_contig, 2);
