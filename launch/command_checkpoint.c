@@ -324,16 +324,19 @@ static status export_model(const request *r)
     char *labels = NULL, *text = NULL;
     site_columns columns = {0};
     safetensor_out tensors[SITE_TENSORS];
-    bool found = false;
+    dataset *sites = NULL;
     status st;
     TRY_GOTO(done, device_of_option(r->c, r->common, &dev));
     TRY_GOTO(done, model_file_open(r->path, -1, NULL, 0, dev, &f));
-    TRY_GOTO(done, model_file_place(f, &position_unbounded));
+    TRY_GOTO(done, model_sites_of_file(f, &sites));
+    TRY_GOTO(done, sites ? model_sites_place(f, sites) : model_file_place(f, &position_unbounded));
+    if (sites)
+        TRY_GOTO(done, model_sites_beside(f, sites, &columns, tensors, &text));
     labels = labels_text(f);
-    TRY_GOTO(done, model_sites_beside(f, &columns, tensors, &text, &found));
     const weights_beside along = {tensors, SITE_TENSORS, "crocuta_sites", text};
-    st = model_export_safetensors(f->m, out, labels, found ? &along : NULL);
+    st = model_export_safetensors(f->m, out, labels, sites ? &along : NULL);
 done:
+    dataset_close(&sites);
     site_columns_free(&columns);
     free(text);
     free(labels);

@@ -7,6 +7,7 @@
 #include "runtime/core/log.h"
 #include "runtime/train/feed.h"
 #include "runtime/train/model_file.h"
+#include "runtime/train/model_sites.h"
 #include "runtime/train/statistics.h"
 
 #include <jansson.h>
@@ -91,35 +92,6 @@ static status match_data(const evaluate_model *m, const char *name)
     return st;
 }
 
-/* Row tables for the chromosomes and sites of the data set. */
-static status place(evaluate_model *m)
-{
-    const dataset *d = m->d;
-    int64_t *length = malloc(((size_t)d->n_chromosomes + 1) * sizeof *length);
-    int64_t *site0 = malloc(((size_t)d->n_chromosomes + 1) * sizeof *site0);
-    int32_t *at = malloc(((size_t)d->n_sites + 1) * sizeof *at);
-    status st = STATUS_OK;
-    if (!length || !site0 || !at) {
-        st = fail(STATUS_MEMORY, "%s: no memory for its positions; close other programs", d->path);
-        goto done;
-    }
-    for (int64_t c = 0; c < d->n_chromosomes; c++) {
-        length[c] = d->chromosomes[c].length;
-        site0[c] = d->chromosomes[c].site0;
-    }
-    site0[d->n_chromosomes] = d->n_sites;
-    for (int64_t s = 0; s < d->n_sites; s++)
-        at[s] = d->sites[s].position;
-    const position_space space = {d->n_chromosomes, length, site0, at};
-    st = model_file_place(m->file, &space);
-
-done:
-    free(length);
-    free(site0);
-    free(at);
-    return st;
-}
-
 status evaluate_model_open(const char *name, const dataset *d, device_kind where, int threads,
                            evaluate_model **out)
 {
@@ -132,7 +104,7 @@ status evaluate_model_open(const char *name, const dataset *d, device_kind where
     TRY_GOTO(failed, model_file_open(name, -1, NULL, 0, m->dev, &m->file));
     TRY_GOTO(failed, match_labels(m, name));
     TRY_GOTO(failed, match_data(m, name));
-    TRY_GOTO(failed, place(m));
+    TRY_GOTO(failed, model_sites_place(m->file, d));
     return STATUS_OK;
 
 failed:

@@ -182,8 +182,7 @@ static status sites_fill(const model_file *f, const site_columns *x, building *b
     return STATUS_OK;
 }
 
-/* *out NULL where the file carries no sites. */
-static status sites_of_file(const model_file *f, dataset **out)
+status model_sites_of_file(const model_file *f, dataset **out)
 {
     building b = {0};
     site_columns x = {0};
@@ -288,7 +287,7 @@ status model_sites_open(const char *name, comm *c, dataset **out)
     *out = NULL;
     status st;
     TRY_GOTO(done, comm_agree(c, model_file_find(name, &f)));
-    TRY_GOTO(done, comm_agree(c, sites_of_file(f, out)));
+    TRY_GOTO(done, comm_agree(c, model_sites_of_file(f, out)));
     if (!*out && f->flat)
         st = fail(STATUS_DATA,
                   "%s: carries no table of its sites; use the run it was exported from, or export "
@@ -301,18 +300,41 @@ done:
     return st;
 }
 
+/* ---- use ---- */
+
+status model_sites_place(model_file *f, const dataset *d)
+{
+    int64_t *length = malloc(((size_t)d->n_chromosomes + 1) * sizeof *length);
+    int64_t *site0 = malloc(((size_t)d->n_chromosomes + 1) * sizeof *site0);
+    int32_t *at = malloc(((size_t)d->n_sites + 1) * sizeof *at);
+    status st = STATUS_OK;
+    if (!length || !site0 || !at) {
+        st = fail(STATUS_MEMORY, "%s: no memory for its positions; close other programs", d->path);
+        goto done;
+    }
+    for (int64_t c = 0; c < d->n_chromosomes; c++) {
+        length[c] = d->chromosomes[c].length;
+        site0[c] = d->chromosomes[c].site0;
+    }
+    site0[d->n_chromosomes] = d->n_sites;
+    for (int64_t s = 0; s < d->n_sites; s++)
+        at[s] = d->sites[s].position;
+    const position_space space = {d->n_chromosomes, length, site0, at};
+    st = model_file_place(f, &space);
+
+done:
+    free(length);
+    free(site0);
+    free(at);
+    return st;
+}
+
 /* ---- export ---- */
 
-status model_sites_beside(const model_file *f, site_columns *columns,
-                          safetensor_out tensors[SITE_TENSORS], char **text, bool *found)
+status model_sites_beside(const model_file *f, const dataset *d, site_columns *columns,
+                          safetensor_out tensors[SITE_TENSORS], char **text)
 {
-    dataset *d = NULL;
-    *found = false;
-    *text = NULL;
-    TRY(sites_of_file(f, &d));
-    if (!d)
-        return STATUS_OK;
-    status st = site_columns_make(d, columns);
+    TRY(site_columns_make(d, columns));
     json_t *o = json_loads(identity_text(f), 0, NULL), *kept = json_object();
     static const char *const keys[] = {"chromosomes", "labels", "assembly", "split_hash",
                                        "n_sites"};
@@ -321,14 +343,10 @@ status model_sites_beside(const model_file *f, site_columns *columns,
     *text = json_dumps(kept, JSON_COMPACT);
     json_decref(kept);
     json_decref(o);
-    if (st == STATUS_OK && !*text)
-        st = fail(STATUS_MEMORY, "%s: no memory for its sites; free some", f->path);
-    if (st == STATUS_OK) {
-        tensors[0] = (safetensor_out){flat_names[0], {d->n_sites},    1,
-                                      "I32",         sizeof(int32_t), columns->position};
-        tensors[1] = (safetensor_out){flat_names[1], {d->n_sites}, 1, "U8", 1, columns->alleles};
-        *found = true;
-    }
-    dataset_close(&d);
-    return st;
+    if (!*text)
+        return fail(STATUS_MEMORY, "%s: no memory for its sites; free some", f->path);
+    tensors[0] =
+        (safetensor_out){flat_names[0], {d->n_sites}, 1, "I32", sizeof(int32_t), columns->position};
+    tensors[1] = (safetensor_out){flat_names[1], {d->n_sites}, 1, "U8", 1, columns->alleles};
+    return STATUS_OK;
 }

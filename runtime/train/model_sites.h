@@ -30,9 +30,15 @@ void site_columns_tensors(const dataset *d, const site_columns *x,
  * of data.path, if that is still the set the model was trained on. STATUS_DATA otherwise. */
 status model_sites_open(const char *name, comm *c, dataset **out);
 
-/* What an export carries along of an open model: *text and *columns are to be freed by the caller;
- * *found false: the file carries no sites. */
-status model_sites_beside(const model_file *f, site_columns *columns,
-                          safetensor_out tensors[SITE_TENSORS], char **text, bool *found);
+/* The sites that an open file carries, likewise; *out NULL where it carries none. */
+status model_sites_of_file(const model_file *f, dataset **out);
+
+/* Row tables for the chromosomes and sites of a data set (model_file_place). */
+status model_sites_place(model_file *f, const dataset *d);
+
+/* What an export of an open model carries along of the sites in its file: *text and *columns are to
+ * be freed by the caller. */
+status model_sites_beside(const model_file *f, const dataset *d, site_columns *columns,
+                          safetensor_out tensors[SITE_TENSORS], char **text);
 
 #endif
