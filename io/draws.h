@@ -7,9 +7,10 @@
 #include "runtime/core/config.h"
 
 /* Carried entries are numbered as sequences: `union` by dataset.entries itself; haplotype 1's
- * entries of the whole set (mask 1 or 3), then haplotype 2's. A piece is a stretch of one person,
- * chromosome and haplotype that neither a chromosome's end nor a gap cuts; two ALT alleles at one
- * site are two entries of it. */
+ * entries of the whole set (mask 1 or 3), then haplotype 2's; with `both` these follow the union's
+ * numbers, training people have haplotypes and all others unions. A piece is a stretch of one
+ * person, chromosome and haplotype that neither a chromosome's end nor a gap cuts; two ALT alleles
+ * at one site are two entries of it. */
 typedef struct {
     int32_t person, chromosome;
     int32_t hap;          /* 0: union, 1, 2 */

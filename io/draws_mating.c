@@ -174,8 +174,11 @@ static void pick_stretch(nursery *y, int64_t length, int try_number)
     y->end = y->s->end;
     if (sites >= all)
         return;
-    y->from += (int64_t)rng_below(y->r, (uint64_t)(all - sites + 1));
-    y->end = y->from + sites;
+    /* Centres are uniform; what hangs over an end is cut off: no site is more than a third below
+     * the mean. Were stretches kept inside, the ends would hardly be seen. */
+    const int64_t from = y->from - sites / 2 + (int64_t)rng_below(y->r, (uint64_t)all);
+    y->from = from > y->from ? from : y->from;
+    y->end = from + sites < y->end ? from + sites : y->end;
 }
 
 /* One strand: a haplotype of somebody of the class, and with mosaics at each further site with that

@@ -217,6 +217,58 @@ static void sections_and_starts(void **state)
     draws_close(&x);
 }
 
+/* A section of 40,000 sites is drawn from by stretches: everywhere, and longer ones where tokens
+ * are too few. One site in twenty is carried by a haplotype. */
+static void long_sections(void **state)
+{
+    (void)state;
+    enum { SITES = 40000, PEOPLE = 4 };
+    static const char *const labels[] = {"ONE"};
+    dataset d = {.path = "long", .phased = true, .n_people = PEOPLE, .n_chromosomes = 1};
+    individual people[PEOPLE];
+    const chromosome whole = {"1", 0, 0, SITES};
+    int64_t run[PEOPLE + 1] = {0}, none[PEOPLE + 1] = {0}, n = 0;
+    site *sites = calloc(SITES, sizeof *sites);
+    int32_t *block = calloc(SITES, sizeof *block);
+    entry *entries = calloc((size_t)SITES * PEOPLE, sizeof *entries);
+    assert_true(sites && block && entries);
+    for (int p = 0; p < PEOPLE; p++) {
+        people[p] = (individual){"", "", "", "", SEX_UNKNOWN, SPLIT_TRAIN, 0, 0};
+        for (int32_t k = 0; k < SITES; k++) {
+            rng r = rng_at(1, RNG_TEST, (uint64_t)p, (uint32_t)k);
+            const int mask = (rng_below(&r, 20) == 0) + 2 * (rng_below(&r, 20) == 0);
+            sites[k] = (site){10 + 10 * k, 0, 2};
+            if (mask)
+                entries[n++] = (entry){k, 1, (uint8_t)mask};
+        }
+        run[p + 1] = n;
+    }
+    d.n_sites = SITES, d.n_entries = n, d.n_labels = d.n_shards = d.n_blocks = 1;
+    d.people = people, d.chromosomes = &whole, d.labels = labels, d.sites = sites;
+    d.entries = entries, d.run = run, d.missing_run_of = none, d.block = block;
+    draws *x = draws_of(&d, setting(ALLELES_UNION), 4);
+    drawn s = {0};
+    int64_t holes = 0, tenth[10] = {0};
+    for (int64_t i = 0; i < 3000; i++) {
+        must(draws_make(x, i, 0, 30, false, &s));
+        tenth[s.first_site / (SITES / 10)]++;
+        if (i % 200 == 0)
+            is_child(&d, &s, 30, &holes);
+    }
+    for (int k = 0; k < 10; k++)
+        assert_in_range(tenth[k], 230, 370);
+    for (int64_t i = 0; i < 100; i++) { /* 12,000 sites hold about 1,170 tokens */
+        must(draws_make(x, i, 0, 1500, false, &s));
+        assert_int_equal(s.count, 1500);
+        assert_true(s.parent[0] >= 0);
+    }
+    drawn_free(&s);
+    draws_close(&x);
+    free(sites);
+    free(block);
+    free(entries);
+}
+
 static void within_the_shard(void **state)
 {
     const dataset *d = &((coded_dataset *)*state)->d;
@@ -501,6 +553,7 @@ int main(void)
         cmocka_unit_test(two_haplotypes_of_a_class),
         cmocka_unit_test(another_seed_another_child),
         cmocka_unit_test(sections_and_starts),
+        cmocka_unit_test(long_sections),
         cmocka_unit_test(within_the_shard),
         cmocka_unit_test(mosaics),
         cmocka_unit_test(flips),

@@ -93,7 +93,7 @@ const field config_fields[] = {
      0,
      {NULL},
      NULL,
-     "chr:from-to[,chr:from-to..]: regions that no training window touches"},
+     "chr:from-to[,chr:from-to..]: regions that no training or validation window touches"},
 
     {"model.preset",
      FIELD_NAME,

@@ -65,7 +65,7 @@ static void count_person(const dataset *d, int64_t person, alleles_kind alleles,
 {
     const int64_t first = d->run[person * d->n_chromosomes];
     const int64_t end = d->run[(person + 1) * d->n_chromosomes];
-    const int haps = alleles == ALLELES_UNION ? 1 : 2;
+    const int haps = alleles == ALLELES_HAPLOTYPE ? 2 : 1;
     for (int hap = 1; hap <= haps; hap++) {
         int64_t last = -1;
         for (int64_t k = first; k < end; k++) {
