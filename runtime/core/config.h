@@ -20,6 +20,7 @@ typedef enum { ABSENT_NONE, ABSENT_SUMS } absent_kind;
 typedef enum { SAMPLING_STRATIFIED, SAMPLING_MATING } sampling_kind;
 typedef enum { SHARDING_VIRTUAL, SHARDING_REPLICATED } sharding_kind;
 typedef enum { UNPHASED_REFUSE, UNPHASED_DROP } unphased_kind;
+typedef enum { DIRECTION_FORWARD, DIRECTION_BOTH } direction_kind;
 typedef enum { MIXER_HYENA, MIXER_ATTENTION, MIXER_NONE } mixer_kind;
 typedef enum { WEIGHTS_PUBLISHED, WEIGHTS_FAN_IN } weights_init_kind;
 typedef enum { HEAD_POOLED, HEAD_CLASS_CONDITIONAL } head_kind;
@@ -58,6 +59,7 @@ typedef struct {
     unphased_kind unphased;
     double mosaic_rate, flip_rate;
     double augment_from;       /* fraction of the steps before mosaics and flips begin */
+    direction_kind direction;
     int64_t train_people;      /* 0: all; otherwise so many, the classes in proportion */
     char exclude[CONFIG_TEXT]; /* regions that no training window may touch, "" none */
 } config_data;

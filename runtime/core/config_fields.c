@@ -82,6 +82,10 @@ const field config_fields[] = {
          "chance at each site that carried becomes absent or absent carried, for robustness"),
     REAL("data.augment_from", data.augment_from, 0, 1, 0, "0",
          "fraction of the steps after which mosaic_rate and flip_rate act"),
+    WORD("data.direction", data.direction, 0, "forward",
+         "how windows are read: forward; both trains on every second window from its end, and a "
+         "classifier judges by both readings",
+         "forward", "both"),
     INTEGER("data.train_people", data.train_people, 0, INT32, 0, "0",
             "train on so many of the training people, labels in proportion; 0: on all"),
     {"data.exclude",

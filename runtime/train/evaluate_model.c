@@ -24,7 +24,7 @@ struct evaluate_model {
     int *class_of;       /* (file->classes) class of the data set */
     int64_t room;        /* sequences a micro-batch */
     feed f;              /* the micro-batch; its length is that of a piece */
-    float *class_logits; /* (room, classes) */
+    float *class_logits; /* (room, classes), twice: for the other reading */
 };
 
 /* ---- opening ---- */
@@ -154,7 +154,8 @@ static status batch_prepare(evaluate_model *m, int64_t length)
     const int64_t padded = length_padded(length);
     m->room = BATCH_TOKENS / padded > 0 ? BATCH_TOKENS / padded : 1;
     free(m->class_logits);
-    m->class_logits = malloc((size_t)(m->room * (m->file->classes + 1)) * sizeof *m->class_logits);
+    m->class_logits =
+        malloc((size_t)(2 * m->room * (m->file->classes + 1)) * sizeof *m->class_logits);
     if (!m->class_logits)
         return fail(STATUS_MEMORY,
                     "%s: no memory for windows of %lld tokens; ask for shorter ones "
@@ -189,16 +190,32 @@ static int64_t pieces_of(const evaluate_model *m, int64_t length)
     return (length + most - 1) / most;
 }
 
+/* Logits of the filled windows into m->class_logits; of both readings, their mean. */
+static status logits_of(evaluate_model *m, int64_t n)
+{
+    const int64_t cells = n * m->file->classes;
+    const batch b = feed_slice(&m->f, 0, n, true);
+    const model_outputs out = {.class_logits = m->class_logits};
+    loss_sum ignored;
+    TRY(model_forward(m->file->m, &b, &out, &ignored));
+    if (m->file->c.data.direction != DIRECTION_BOTH)
+        return STATUS_OK;
+    for (int64_t i = 0; i < n; i++)
+        feed_reverse(&m->f, i);
+    const model_outputs back = {.class_logits = m->class_logits + cells};
+    TRY(model_forward(m->file->m, &b, &back, &ignored));
+    for (int64_t i = 0; i < cells; i++)
+        m->class_logits[i] = 0.5f * (m->class_logits[i] + m->class_logits[cells + i]);
+    return STATUS_OK;
+}
+
 /* Log-probabilities of n windows are added to logp (n, classes), in the data set's order of
  * classes. */
 static status classify_batch(evaluate_model *m, int64_t n, double *logp)
 {
     const int classes = m->file->classes;
-    const batch b = feed_slice(&m->f, 0, n, true);
-    const model_outputs out = {.class_logits = m->class_logits};
     double row[64];
-    loss_sum ignored;
-    TRY(model_forward(m->file->m, &b, &out, &ignored));
+    TRY(logits_of(m, n));
     for (int64_t i = 0; i < n; i++) {
         for (int c = 0; c < classes; c++)
             row[m->class_of[c]] = m->class_logits[i * classes + c];

@@ -142,6 +142,51 @@ status feed_fill_haplotype(feed *f, int64_t i, const dataset *d, const draws *x,
     return feed_put(f, i, d, &f->scratch, classify);
 }
 
+#define REVERSED_IDS 5 /* from 7 .. 10 to 12 .. 15 */
+
+/* Entries [from, end) of a sequence of n tokens. An entry's token becomes the last one with a
+ * larger site: of the m tokens at its own site, if it is carried, neither comes before it. */
+static void reverse_span(feed *f, int64_t from, int64_t end, int32_t n)
+{
+    for (int64_t e = from; e < end; e++) {
+        const int32_t behind = e + 1 < end ? f->span_token[e + 1] : n - 1;
+        /* tokens at this site: what the next entry has passed and this one has not */
+        f->span_token[e] = n - 2 - behind;
+    }
+    for (int64_t a = from, b = end - 1; a < b; a++, b--) {
+        const int32_t at_site = f->span_site[a], token = f->span_token[a];
+        const uint8_t carried = f->span_carried[a];
+        f->span_site[a] = f->span_site[b];
+        f->span_token[a] = f->span_token[b];
+        f->span_carried[a] = f->span_carried[b];
+        f->span_site[b] = at_site;
+        f->span_token[b] = token;
+        f->span_carried[b] = carried;
+    }
+}
+
+void feed_reverse(feed *f, int64_t i)
+{
+    const int32_t n = f->count[i];
+    uint8_t *ids = f->ids + i * f->Lp, *targets = f->targets + i * f->Lp;
+    int64_t *position = f->position + i * f->Lp;
+    int32_t *at_site = f->site + i * f->Lp;
+    const bool predicts = n > 1 && targets[0] != TARGET_NONE;
+    for (int32_t a = 0, b = n - 1; a < b; a++, b--) {
+        const uint8_t id = ids[a];
+        const int64_t p = position[a];
+        const int32_t s = at_site[a];
+        ids[a] = ids[b], position[a] = position[b], at_site[a] = at_site[b];
+        ids[b] = id, position[b] = p, at_site[b] = s;
+    }
+    for (int32_t t = 0; t + 1 < n && predicts; t++)
+        targets[t] = ids[t + 1];
+    for (int32_t t = 0; t < n; t++)
+        ids[t] = (uint8_t)(ids[t] + REVERSED_IDS);
+    if (f->span_start)
+        reverse_span(f, f->span_start[i], f->span_start[i + 1], n);
+}
+
 batch feed_slice(const feed *f, int64_t from, int64_t n, bool classify)
 {
     const int64_t at = from * f->Lp;

@@ -46,6 +46,11 @@ status feed_fill_haplotype(feed *f, int64_t i, const dataset *d, const draws *x,
 /* The same from a sequence that was drawn (at most L tokens). */
 status feed_put(feed *f, int64_t i, const dataset *d, const drawn *s, bool classify);
 
+/* Turns sequence i around, the last one that was put in: its tokens and the sites of its span from
+ * the last to the first, bases under ids of their own (A C G T = 12 .. 15), so that a model can
+ * tell the directions apart. What stands in the span and what is predicted of it stay the same. */
+void feed_reverse(feed *f, int64_t i);
+
 /* Sequences [from, from + n) as a batch: pointers into the feed. */
 batch feed_slice(const feed *f, int64_t from, int64_t n, bool classify);
 

@@ -43,6 +43,8 @@ status loader_make(const loader_source *source, int64_t step, feed *into)
                         "data.seq_len (or the stage's)",
                         source->data->path, (long long)now->seq_len);
         TRY(feed_put(into, i, source->data, &into->scratch, source->classify));
+        if (source->both && (slot + step) % 2)
+            feed_reverse(into, i);
     }
     return STATUS_OK;
 }

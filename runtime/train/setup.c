@@ -232,6 +232,7 @@ status trainer_open(trainer *t, const train_request *ask, const train_roles *rol
                                   .workers = t->workers,
                                   .worker = t->worker,
                                   .classify = ask->finetune,
+                                  .both = ask->config->data.direction == DIRECTION_BOTH,
                                   .spans = feed_wants_spans(ask->config),
                                   .end = t->last};
     return loader_open(&source, t->state.step, &t->load);
