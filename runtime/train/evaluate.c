@@ -1,5 +1,5 @@
 /* The course of an evaluation: open the data, cut windows, let every method judge them, sum up. */
-#include "runtime/train/evaluate.h"
+#include "runtime/train/evaluate_combine.h"
 
 #include "runtime/core/log.h"
 #include "runtime/train/lookup.h"
@@ -92,7 +92,8 @@ static status add_method(evaluation *e, context_result *r, const char *name, met
     *m = (method_result){.method = name,
                          .phased = window_alleles(e) == ALLELES_HAPLOTYPE,
                          .l2 = NAN,
-                         .temperature = NAN};
+                         .temperature = NAN,
+                         .weight = NAN};
     m->logp = calloc(n * classes + 1, sizeof *m->logp);
     m->predicted = calloc(n + 1, sizeof *m->predicted);
     m->confusion = calloc(classes * classes, sizeof *m->confusion);
@@ -174,6 +175,25 @@ done:
     return st;
 }
 
+/* Both were judged alone before; panel_scores remembers what the pair has judged. */
+static status run_combined(evaluation *e, context_result *r, panel *p, comm *c)
+{
+    method_result *m = NULL;
+    window_set valid = {0};
+    const int64_t n = r->windows.context;
+    status st = comm_agree(c, add_method(e, r, "model+pair", &m));
+    if (st == STATUS_OK)
+        st = comm_agree(c, window_set_tile(e->d, e->x, SPLIT_VALID, n, n, &valid));
+    if (st == STATUS_OK)
+        st = evaluate_combine(e->model, p, c, &valid, &r->windows, r->method[0].logp, m->logp,
+                              &m->temperature, &m->weight);
+    if (st == STATUS_OK)
+        log_note("%lld SNPs: model and pair together, weight of the pair %.2f, temperature %.2f",
+                 (long long)n, m->weight, m->temperature);
+    window_set_free(&valid);
+    return st;
+}
+
 static status run_context(evaluation *e, const site_counts *counts, panel *p, comm *c,
                           context_result *r)
 {
@@ -193,6 +213,8 @@ static status run_context(evaluation *e, const site_counts *counts, panel *p, co
                               : fit_baseline(e, r, counts, (baseline_kind)k, c, m);
         TRY(comm_agree(c, st));
     }
+    if (e->o.baselines[BASELINE_PAIR] && e->model && evaluate_model_classifies(e->model))
+        TRY(comm_agree(c, run_combined(e, r, p, c)));
     TRY(comm_agree(c, context_summarise(e, r)));
     log_note("%lld SNPs: %lld windows of %lld people judged by %d method%s",
              (long long)r->windows.context, (long long)r->windows.n, (long long)r->n_people,

@@ -12,7 +12,7 @@
 #include <stdio.h>
 
 #define EVALUATE_CONTEXTS 16
-#define EVALUATE_METHODS (BASELINE_KINDS + 1)
+#define EVALUATE_METHODS (BASELINE_KINDS + 2) /* the model, and it with the nearest pair */
 #define LOOKUP_ALPHAS 4
 
 typedef struct {
@@ -44,6 +44,7 @@ typedef struct {
     int64_t bin_count[ECE_BINS], bin_hits[ECE_BINS];
     double bin_confidence[ECE_BINS]; /* sums */
     double l2;                       /* chosen penalty of logistic regression, NaN elsewhere */
+    double weight;                   /* of the pair beside the model, NaN elsewhere */
     double temperature; /* of a panel baseline, from validation people, NaN elsewhere */
 } method_result;
 

@@ -62,6 +62,8 @@ static json_t *method_json(const evaluation *e, const context_result *r, const m
     json_object_set_new(j, "calibration", calibration(m));
     if (isfinite(m->l2))
         json_object_set_new(j, "l2", json_number(m->l2));
+    if (isfinite(m->weight))
+        json_object_set_new(j, "pair_weight", json_number(m->weight));
     if (isfinite(m->temperature))
         json_object_set_new(j, "temperature", json_number(m->temperature));
     return j;
