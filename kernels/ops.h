@@ -261,7 +261,7 @@ op_cost ranges_cost(const ranges_args *a, int64_t entries);
  *
  *   rows (unique, 2 rank + classes): G, run, bias, one after the other;  slot -1: a row of zeros
  *   W (classes * rank, d)  b (classes * rank)  V (classes * rank, rank)
- *   Eh (H, d) eh (H) Eo (classes, H) eo (classes): H 0: no evidence, e = 0, and scale is not read
+ *   Eh (H, d) eh (H) Eo (classes, H) eo (classes): H 0: no evidence, e = 0;  scale (1), NULL: 1
  *   entries [start[b], start[b + 1]) of slot, token, carried are the sites of sequence b,
  *   ascending by site; token (..) int32 position t in the sequence, -1 before the first carried
  *   site. All index arrays are addressed by start's own values (start[0] need not be 0), and

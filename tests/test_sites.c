@@ -11,8 +11,8 @@ static const char *const names[] = {"residual", "ln_w", "ln_b", "W",  "b",    "V
 typedef struct {
     batch_shape s;
     int64_t d, classes, rank, H, unique;
-    int64_t run; /* most absent sites after a token */
-    bool norm, labelled;
+    int64_t run;                 /* most absent sites after a token */
+    bool norm, labelled, scaled; /* is there a scale */
     double weight;
     tensor t[TENSORS], rows;
     double *entry; /* (n, 2 rank + classes): a row of its own for each entry */
@@ -107,7 +107,7 @@ static double oracle(void *context)
         }
         k->nll[b] = !k->labelled ? outside - w[0] : -w[label < 0 ? 0 : label];
         for (int64_t c = 0; c < k->classes; c++)
-            w[c] = (k->H ? k->t[SCALE].d[0] : 1) * w[c] + e[c];
+            w[c] = (k->scaled ? k->t[SCALE].d[0] : 1) * w[c] + e[c];
         if (!k->labelled)
             loss += k->nll[b];
         if (!k->labelled || label < 0)
@@ -135,7 +135,7 @@ static sites_args args_of(const sites_case *k)
                         .eh = k->t[EB].f,
                         .Eo = k->t[EO].f,
                         .eo = k->t[EOB].f,
-                        .scale = k->H ? k->t[SCALE].f : NULL,
+                        .scale = k->scaled ? k->t[SCALE].f : NULL,
                         .rows = k->rows.f,
                         .start = k->start,
                         .slot = k->slot,
@@ -324,6 +324,7 @@ static sites_case shape(int64_t B, int64_t L, int64_t d, int64_t classes, int64_
                         .run = run_most,
                         .norm = norm,
                         .labelled = true,
+                        .scaled = H > 0 || rank == 5 || d == 8,
                         .weight = 3};
 }
 

@@ -42,7 +42,7 @@ void sites_windows_add(const sites_args *a, const sites_windows *total, const si
 
 static void class_logits_of(const sites_args *a, const sites_windows *w, int64_t b, double *logits)
 {
-    const double scale = a->H > 0 ? (double)*a->scale : 1.0;
+    const double scale = a->scale ? (double)*a->scale : 1.0;
     const double *hidden = w->hidden + b * a->H;
     for (int64_t k = 0; k < a->classes; k++) {
         double e = a->H > 0 ? (double)sites_count(a, b) * (double)a->eo[k] : 0.0;
@@ -75,7 +75,7 @@ static double site_share(const sites_args *a, int64_t b)
 
 void sites_windows_gradients(const sites_args *a, const sites_windows *w, int64_t b0, int64_t b1)
 {
-    const double scale = a->H > 0 ? (double)*a->scale : 1.0;
+    const double scale = a->scale ? (double)*a->scale : 1.0;
     double g[SITES_CLASSES];
     for (int64_t b = b0; b < b1; b++) {
         const int64_t label = a->labels ? a->labels[b] : -1;
@@ -106,13 +106,16 @@ static void evidence_parameters(const sites_args *a, const sites_windows *w, int
     const double *hidden = w->hidden + b * a->H;
     double dscale = 0;
     for (int64_t k = 0; k < a->classes; k++) {
+        dscale += g[k] * w->w[b * a->classes + k];
+        if (a->H == 0)
+            continue;
         const double e = EVIDENCE_SHARE * g[k];
         for (int64_t i = 0; i < a->H; i++)
             grads->Eo[k * a->H + i] += (float)(e * hidden[i]);
         grads->eo[k] += (float)(e * (double)sites_count(a, b));
-        dscale += g[k] * w->w[b * a->classes + k];
     }
-    *grads->scale += (float)dscale;
+    if (a->scale)
+        *grads->scale += (float)dscale;
 }
 
 void sites_windows_finish(const sites_args *a, const sites_windows *w, float *class_logits,
@@ -137,7 +140,7 @@ void sites_windows_finish(const sites_args *a, const sites_windows *w, float *cl
             continue;
         total.sum += softmax_loss(a->classes, label, g) + site_share(a, b) * nll;
         total.count++;
-        if (grads && a->H > 0)
+        if (grads)
             evidence_parameters(a, w, b, g, grads);
     }
     if (loss)

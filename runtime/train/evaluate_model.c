@@ -226,19 +226,33 @@ static status classify_batch(evaluate_model *m, int64_t n, double *logp)
     return STATUS_OK;
 }
 
-/* Piece k of windows [at, at + n), one length or two. */
-static status run_batch(evaluate_model *m, const window_set *w, int64_t at, int64_t n,
-                        int64_t pieces, int64_t k, double *logp, double *loss, double *targets)
+/* Piece k of windows [at, at + n) into the feed, one length or two; hap 1, 2: what that haplotype
+ * carries of it, 0: the window itself. */
+static status fill_batch(evaluate_model *m, const window_set *w, int64_t at, int64_t n,
+                         int64_t pieces, int64_t k, int hap, bool classify)
 {
-    const bool classify = logp != NULL;
     for (int64_t i = 0; i < n; i++) {
         const window p = piece_of_window(&w->at[at + i], pieces, k);
         if (i == 0)
             TRY(feed_for(m, p.count));
-        TRY(feed_fill(&m->f, i, w->d, w->x, &p, classify));
+        TRY(hap ? feed_fill_haplotype(&m->f, i, w->d, w->x, &p, hap, classify)
+                : feed_fill(&m->f, i, w->d, w->x, &p, classify));
     }
-    if (classify)
-        return classify_batch(m, n, logp + at * m->file->classes);
+    return STATUS_OK;
+}
+
+/* Of a union window that is judged by its haplotypes, the log-probabilities of both are added. */
+static status run_batch(evaluate_model *m, const window_set *w, int64_t at, int64_t n,
+                        int64_t pieces, int64_t k, double *logp, double *loss, double *targets)
+{
+    const bool haplotypes = m->file->c.data.alleles == ALLELES_BOTH;
+    for (int hap = haplotypes; logp && hap <= 2 * haplotypes; hap++) {
+        TRY(fill_batch(m, w, at, n, pieces, k, hap, true));
+        TRY(classify_batch(m, n, logp + at * m->file->classes));
+    }
+    if (logp)
+        return STATUS_OK;
+    TRY(fill_batch(m, w, at, n, pieces, k, 0, false));
     const batch b = feed_slice(&m->f, 0, n, false);
     loss_sum sum = {0};
     TRY(model_forward(m->file->m, &b, NULL, &sum));

@@ -28,7 +28,11 @@ static status fill(trainer *t, int64_t from, int64_t n)
     t->validation.first = from;
     for (int64_t i = 0; i < n; i++) {
         const window w = draws_valid(t->draws, from + i, t->stage->seq_len);
-        TRY(feed_fill(&t->validation, i, t->data, t->draws, &w, t->ask->finetune));
+        if (t->ask->config->data.alleles == ALLELES_BOTH) /* trains on haplotypes: one of the two */
+            TRY(feed_fill_haplotype(&t->validation, i, t->data, t->draws, &w,
+                                    1 + (int)((from + i) / 2 % 2), t->ask->finetune));
+        else
+            TRY(feed_fill(&t->validation, i, t->data, t->draws, &w, t->ask->finetune));
         if (t->ask->config->data.direction == DIRECTION_BOTH && (from + i) % 2)
             feed_reverse(&t->validation, i);
     }
