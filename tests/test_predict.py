@@ -300,6 +300,13 @@ def check_haplotypes(kit):
     loose = changed(kit.sites, lambda k, s: s is line, lambda s: s[:4] + [dict(s[4], **{kit.people[3]: "0/1"})])
     _, done = kit.ask(kit.query(loose), model="haplotypes", code=3)
     assert kit.people[3] in done.stderr and "unphased" in done.stderr
+    # a union's window that is judged by its two haplotypes: needs phase as well
+    kit.put("b.yaml", kit.config.replace("seq_len: 32", "seq_len: 16, alleles: both"))
+    crocuta("finetune", "b.yaml", "--from", "none", "-o", "both", cwd=kit.folder)
+    crocuta("evaluate", "both", "data.h5", "-o", "judged-b", "--context", 16, "--baselines", "majority", cwd=kit.folder)
+    assert windows_of(kit.ask(kit.query(), model="both")[0]) == windows_of(os.path.join(kit.folder, "judged-b"), "label", "method")
+    _, done = kit.ask(kit.query(loose), model="both", code=3)
+    assert kit.people[3] in done.stderr and "unphased" in done.stderr
 
 
 def safetensors_without(path, to, prefix):
