@@ -58,7 +58,7 @@ typedef struct {
     sharding_kind sharding;
     unphased_kind unphased;
     double mosaic_rate, flip_rate;
-    double augment_from;       /* fraction of the steps before mosaics and flips begin */
+    double augment_from; /* fraction of the steps before mosaics and flips begin */
     direction_kind direction;
     int64_t train_people;      /* 0: all; otherwise so many, the classes in proportion */
     char exclude[CONFIG_TEXT]; /* regions that no training window may touch, "" none */
