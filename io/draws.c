@@ -245,6 +245,11 @@ status draws_make(const draws *x, int64_t step, int64_t slot, int64_t length, bo
     return draws_copy(x, &w, into);
 }
 
+bool draws_teach(const draws *x, int64_t at)
+{
+    return x->section_of[at] >= 0;
+}
+
 double draws_sites_per_token(const draws *x, int64_t length)
 {
     int64_t sites = 0, tokens = 0;

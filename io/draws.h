@@ -34,6 +34,9 @@ void draws_close(draws **x);
 /* Index into dataset.entries of entry i of the sequences. One window: draws_fill is faster. */
 int64_t draws_entry(const draws *x, int64_t i);
 
+/* Lies site `at` of the set outside the regions of data.exclude? Training windows hold no other. */
+bool draws_teach(const draws *x, int64_t at);
+
 /* All pieces, by person, chromosome, haplotype, place. */
 int64_t draws_pieces(const draws *x, const piece **list);
 /* The longest piece of anybody in a split, 0: nobody carries anything. */

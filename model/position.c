@@ -411,7 +411,7 @@ int64_t position_scratch(const position_encoding *x, int level)
     return x->level[level].scratch;
 }
 
-status position_site_biases(position_encoding *x, const float *log_odds)
+status position_site_biases(position_encoding *x, const float *log_odds, const uint8_t *taught)
 {
     if (!x->head_classes)
         return STATUS_OK;
@@ -422,6 +422,8 @@ status position_site_biases(position_encoding *x, const float *log_odds)
         int32_t slot = 0;
         TRY(position_slots(x, table, 1, &site, true, &slot));
         float *bias = l->t.p + slot * l->t.k + l->t.k - classes;
+        if (taught && !taught[site])
+            memset(l->t.p + slot * l->t.k, 0, (size_t)l->t.k * sizeof *bias);
         for (int c = 0; c < classes; c++)
             bias[c] = log_odds ? log_odds[site * classes + c] : 0.0f;
     }

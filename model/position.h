@@ -59,8 +59,9 @@ int64_t position_row_of_site(const position_encoding *x, int table, int32_t chro
 int64_t position_sites(const position_encoding *x); /* of the space, 0: not known */
 
 /* Makes the site head's rows of all sites, with the given biases (sites, classes): class-wise
- * log-odds of carrying the site, or NULL for zeros. */
-status position_site_biases(position_encoding *x, const float *log_odds);
+ * log-odds of carrying the site, or NULL for zeros. taught (sites) 0: no training window will hold
+ * the site, its row is the bias alone (what was drawn for it would be noise); NULL: all will. */
+status position_site_biases(position_encoding *x, const float *log_odds, const uint8_t *taught);
 
 /* Row of a token, or -1 (beyond the table, no site). */
 int64_t position_row(const position_encoding *x, int level, int32_t chromosome, int64_t position,

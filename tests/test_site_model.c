@@ -87,7 +87,7 @@ static void open_all(fixture *f, int classes)
     must(model_open(&f->c, classes, f->dev, &f->m));
     must(model_place(f->m, &space));
     must(model_initialise(f->m, 3));
-    must(position_site_biases(model_position(f->m), NULL));
+    must(position_site_biases(model_position(f->m), NULL, NULL));
     must(feed_open(N_, L_, true, &f->f));
     for (int i = 0; i < N_; i++) {
         window w = f->w.at[i * (f->w.n / N_)];
@@ -276,7 +276,7 @@ static void begins_as_naive_bayes(void **state)
                 (double)(counts.sequences[c] - counts.missing[c * SMALL_SITES + s]);
             odds[s * 3 + c] = (float)log((carried + 0.5) / (called - carried + 0.5));
         }
-    must(position_site_biases(model_position(f.m), odds));
+    must(position_site_biases(model_position(f.m), odds, NULL));
     const parameter *p;
     const int n = model_parameters(f.m, &p);
     for (int i = 0; i < n; i++)

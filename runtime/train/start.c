@@ -13,15 +13,18 @@
 /* ---- rows of the site head ---- */
 
 /* Log-odds that a training person (or haplotype) of a class carries each site, add-one-half,
- * without those who have no call there; with one class, of everybody. (sites, classes) */
-static status count_log_odds(const dataset *d, alleles_kind alleles, int classes, float *log_odds)
+ * without those who have no call there; with one class, and at sites that training leaves out (it
+ * must not know who carries them), of everybody. (sites, classes) */
+static status count_log_odds(const dataset *d, alleles_kind alleles, int classes,
+                             const uint8_t *taught, float *log_odds)
 {
     site_counts n = {0};
     status st = site_counts_open(d, alleles, &n);
     for (int64_t s = 0; st == STATUS_OK && s < d->n_sites; s++)
         for (int c = 0; c < classes; c++) {
             double carried = 0, called = 0;
-            for (int k = classes > 1 ? c : 0; k < (classes > 1 ? c + 1 : n.classes); k++) {
+            const bool apart = classes > 1 && taught[s];
+            for (int k = apart ? c : 0; k < (apart ? c + 1 : n.classes); k++) {
                 carried += n.carriers[k * d->n_sites + s];
                 called += (double)(n.sequences[k] - n.missing[k * d->n_sites + s]);
             }
@@ -38,17 +41,23 @@ status start_site_rows(trainer *t)
     if (!classes)
         return STATUS_OK;
     const alleles_kind alleles = t->ask->config->data.alleles;
-    float *log_odds = malloc(((size_t)(t->data->n_sites * classes) + 1) * sizeof *log_odds);
+    const int64_t n = t->data->n_sites;
+    float *log_odds = malloc(((size_t)(n * classes) + 1) * sizeof *log_odds);
+    uint8_t *taught = malloc((size_t)n + 1);
     status st =
-        log_odds ? count_log_odds(t->data, alleles == ALLELES_UNION ? alleles : ALLELES_HAPLOTYPE,
-                                  classes, log_odds)
-                 : fail(STATUS_MEMORY,
-                        "%s: no memory for the counts of its sites; use more "
-                        "memory",
-                        t->data->path);
+        log_odds && taught
+            ? STATUS_OK
+            : fail(STATUS_MEMORY, "%s: no memory for the counts of its sites; use more memory",
+                   t->data->path);
+    for (int64_t s = 0; st == STATUS_OK && s < n; s++)
+        taught[s] = draws_teach(t->draws, s);
     if (st == STATUS_OK)
-        st = position_site_biases(model_position(t->m), log_odds);
+        st = count_log_odds(t->data, alleles == ALLELES_UNION ? alleles : ALLELES_HAPLOTYPE,
+                            classes, taught, log_odds);
+    if (st == STATUS_OK)
+        st = position_site_biases(model_position(t->m), log_odds, taught);
     free(log_odds);
+    free(taught);
     return st;
 }
 
