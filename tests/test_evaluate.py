@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import math
 import os
 import random
 import subprocess
@@ -134,6 +135,60 @@ def check_model(folder, split, carried, block):
     assert [r["predicted"] for r in read_windows(os.path.join(folder, "again"))] == [r["predicted"] for r in rows]
     crocuta(*arguments, "valid", "--split", "valid", cwd=folder)
     assert len(looks()) == 2, "validation people may be looked at"
+    check_together(folder)
+
+
+def probabilities(folder):
+    """windows.tsv.gz -> truths, probabilities of the method it reports"""
+    rows = read_windows(folder)
+    return [LABELS.index(r["label"]) for r in rows], [[float(r[f"p_{c}"]) for c in LABELS] for r in rows]
+
+
+def together(p, q, a, b):
+    """softmax(a log p + b log q); probabilities are written with six digits"""
+    x = [math.exp(a * math.log(max(s, 5e-7)) + b * math.log(max(t, 5e-7))) for s, t in zip(p, q)]
+    return [v / sum(x) for v in x]
+
+
+def judged(truth, rows):
+    """accuracy, log loss"""
+    return sum(max(range(3), key=row.__getitem__) == t for t, row in zip(truth, rows)) / len(rows), -sum(math.log(max(row[t], 1e-300)) for t, row in zip(truth, rows)) / len(rows)
+
+
+def check_together(folder):
+    """model+pair and the model's temperature: what they state is what they are, and validation people chose both."""
+    by, said, truth, model, pair = {}, {}, {}, {}, {}
+    for split in ("test", "valid"):
+        common = ("data.h5", "--context", str(N), "--split", split, "--baselines", "pair", "-o")
+        said[split] = crocuta("evaluate", "run", *common, "both-" + split, cwd=folder).stdout
+        crocuta("evaluate", "none", *common, "pair-" + split, cwd=folder)
+        document = json.load(open(os.path.join(folder, "both-" + split, "evaluate.json")))
+        assert [r["method"] for r in document["results"]] == ["model", "pair", "model+pair"]
+        assert [p["b"] for p in document["paired"]] == ["pair", "model+pair"]
+        by[split] = {r["method"]: r for r in document["results"]}
+        truth[split], model[split] = probabilities(os.path.join(folder, "both-" + split))
+        again, pair[split] = probabilities(os.path.join(folder, "pair-" + split))
+        assert truth[split] == again
+    told, own = by["test"], by["valid"]
+    assert (told["model+pair"]["pair_weight"], told["model+pair"]["temperature"], told["model"]["calibrated"]["temperature"]) == (own["model+pair"]["pair_weight"], own["model+pair"]["temperature"], own["model"]["calibrated"]["temperature"]), "judged people had a say"
+    a, b, t = 1 / told["model+pair"]["temperature"], told["model+pair"]["pair_weight"], told["pair"]["temperature"]
+    assert 0.001 < a < 4 and 0.01 < b < 4, (a, b)
+    for split in by:  # the same from the tables alone
+        accuracy, loss = judged(truth[split], [together(p, q, a, b * t) for p, q in zip(model[split], pair[split])])
+        assert abs(accuracy - by[split]["model+pair"]["accuracy"]) < 0.01 and abs(loss - by[split]["model+pair"]["log_loss"]) < 2e-3, (split, loss, by[split]["model+pair"])
+        one = by[split]["model"]["calibrated"]
+        loss = judged(truth[split], [together(p, p, 1 / one["temperature"], 0) for p in model[split]])[1]
+        assert abs(loss - one["log_loss"]) < 1e-4 and 0 <= one["ece"] <= 1 and "calibrated" not in by[split]["pair"]
+        assert f"  model at the temperature of validation people, {one['temperature']:.3f}: log loss {one['log_loss']:.3f}, ECE {one['ece']:.3f}\n" in said[split]
+        assert abs(judged(truth[split], model[split])[1] - by[split]["model"]["log_loss"]) < 1e-4, "the row itself is as the model says"
+
+    def validation(x, y):
+        return judged(truth["valid"], [together(p, q, x, y * t) for p, q in zip(model["valid"], pair["valid"])])[1]
+
+    best = validation(a, b)  # no other choice is better on validation people
+    assert all(best <= validation(x, y) + 2e-5 for x in (a * 0.9, a, a * 1.1) for y in (b * 0.9, b, b * 1.1)) and best <= min(validation(1, 0), validation(0, 1 / t)) + 2e-5
+    alone = own["model"]["calibrated"]["temperature"]
+    assert alone == 0.25 or all(validation(1 / alone, 0) <= validation(1 / alone / x, 0) + 2e-5 for x in (0.9, 1, 1.1))
 
 
 def check_panel_methods(folder):

@@ -332,45 +332,6 @@ status panel_scores(panel *p, comm *c, baseline_kind kind, const window_set *w, 
     return STATUS_OK;
 }
 
-/* ---- temperature ---- */
-
-/* Log loss at a temperature; room (n, classes). */
-static double loss_at(const double *loglik, const window_set *w, int classes, double temperature,
-                      double *room)
-{
-    for (int64_t k = 0; k < w->n * classes; k++)
-        room[k] = loglik[k] / temperature;
-    log_softmax(room, w->n, classes);
-    return log_loss_of(room, w->label, w->n, classes);
-}
-
-/* The loss is convex in 1 / temperature: golden section over its logarithm, between 1/4 and 1024.
- */
-static double best_temperature(const double *loglik, const window_set *w, int classes, double *room)
-{
-    const double golden = 0.6180339887498949;
-    double low = log(0.25), high = log(1024);
-    double a = high - golden * (high - low), b = low + golden * (high - low);
-    double at_a = loss_at(loglik, w, classes, exp(a), room);
-    double at_b = loss_at(loglik, w, classes, exp(b), room);
-    while (high - low > 1e-3) {
-        if (at_a <= at_b) {
-            high = b;
-            b = a;
-            at_b = at_a;
-            a = high - golden * (high - low);
-            at_a = loss_at(loglik, w, classes, exp(a), room);
-        } else {
-            low = a;
-            a = b;
-            at_a = at_b;
-            b = low + golden * (high - low);
-            at_b = loss_at(loglik, w, classes, exp(b), room);
-        }
-    }
-    return exp((low + high) / 2);
-}
-
 status baseline_panel(panel *p, comm *c, baseline_kind kind, const window_set *valid,
                       const window_set *test, double *logp, double *temperature)
 {
@@ -384,7 +345,8 @@ status baseline_panel(panel *p, comm *c, baseline_kind kind, const window_set *v
         st = panel_scores(p, c, kind, test, logp);
     if (st == STATUS_OK) {
         if (valid->n > 0)
-            *temperature = best_temperature(known, valid, p->classes, known + cells);
+            *temperature =
+                temperature_fit(known, valid->label, valid->n, p->classes, known + cells);
         for (int64_t k = 0; k < test->n * p->classes; k++)
             logp[k] /= *temperature;
         log_softmax(logp, test->n, p->classes);

@@ -93,7 +93,8 @@ static status add_method(evaluation *e, context_result *r, const char *name, met
                          .phased = window_alleles(e) == ALLELES_HAPLOTYPE,
                          .l2 = NAN,
                          .temperature = NAN,
-                         .weight = NAN};
+                         .weight = NAN,
+                         .calibrated = {NAN, NAN, NAN}};
     m->logp = calloc(n * classes + 1, sizeof *m->logp);
     m->predicted = calloc(n + 1, sizeof *m->predicted);
     m->confusion = calloc(classes * classes, sizeof *m->confusion);
@@ -176,21 +177,29 @@ done:
 }
 
 /* Both were judged alone before; panel_scores remembers what the pair has judged. */
-static status run_combined(evaluation *e, context_result *r, panel *p, comm *c)
+static status run_combined(evaluation *e, context_result *r, panel *p, comm *c,
+                           const validation_judged *v)
 {
     method_result *m = NULL;
-    window_set valid = {0};
-    const int64_t n = r->windows.context;
-    status st = comm_agree(c, add_method(e, r, "model+pair", &m));
+    TRY(comm_agree(c, add_method(e, r, "model+pair", &m)));
+    TRY(evaluate_combine(p, c, v, &r->windows, r->method[0].logp, m->logp, &m->temperature,
+                         &m->weight));
+    log_note("%lld SNPs: model and pair together, weight of the pair %.3f, temperature %.2f",
+             (long long)r->windows.context, m->weight, m->temperature);
+    return STATUS_OK;
+}
+
+/* What the model's answers need of validation people: its own temperature, and its weight beside
+ * the pair. */
+static status run_validated(evaluation *e, context_result *r, panel *p, comm *c)
+{
+    validation_judged v;
+    status st = validation_judge(e, c, r->windows.context, &v);
     if (st == STATUS_OK)
-        st = comm_agree(c, window_set_tile(e->d, e->x, SPLIT_VALID, n, n, &valid));
-    if (st == STATUS_OK)
-        st = evaluate_combine(e->model, p, c, &valid, &r->windows, r->method[0].logp, m->logp,
-                              &m->temperature, &m->weight);
-    if (st == STATUS_OK)
-        log_note("%lld SNPs: model and pair together, weight of the pair %.2f, temperature %.2f",
-                 (long long)n, m->weight, m->temperature);
-    window_set_free(&valid);
+        st = comm_agree(c, evaluate_calibrate(&v, &r->windows, e->classes, &r->method[0]));
+    if (st == STATUS_OK && e->o.baselines[BASELINE_PAIR])
+        st = run_combined(e, r, p, c, &v);
+    validation_free(&v);
     return st;
 }
 
@@ -213,8 +222,8 @@ static status run_context(evaluation *e, const site_counts *counts, panel *p, co
                               : fit_baseline(e, r, counts, (baseline_kind)k, c, m);
         TRY(comm_agree(c, st));
     }
-    if (e->o.baselines[BASELINE_PAIR] && e->model && evaluate_model_classifies(e->model))
-        TRY(comm_agree(c, run_combined(e, r, p, c)));
+    if (e->model && evaluate_model_classifies(e->model))
+        TRY(comm_agree(c, run_validated(e, r, p, c)));
     TRY(comm_agree(c, context_summarise(e, r)));
     log_note("%lld SNPs: %lld windows of %lld people judged by %d method%s",
              (long long)r->windows.context, (long long)r->windows.n, (long long)r->n_people,

@@ -46,6 +46,11 @@ typedef struct {
     double l2;                       /* chosen penalty of logistic regression, NaN elsewhere */
     double weight;                   /* of the pair beside the model, NaN elsewhere */
     double temperature; /* of a panel baseline, from validation people, NaN elsewhere */
+    /* Of the model alone: the temperature chosen on validation people, and what it would give on
+     * the judged windows; NaN elsewhere. logp and the numbers above are without it. */
+    struct {
+        double temperature, log_loss, ece;
+    } calibrated;
 } method_result;
 
 typedef struct {

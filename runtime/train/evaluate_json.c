@@ -66,6 +66,12 @@ static json_t *method_json(const evaluation *e, const context_result *r, const m
         json_object_set_new(j, "pair_weight", json_number(m->weight));
     if (isfinite(m->temperature))
         json_object_set_new(j, "temperature", json_number(m->temperature));
+    if (isfinite(m->calibrated.temperature))
+        json_object_set_new(j, "calibrated",
+                            json_pack("{s:o,s:o,s:o}", "temperature",
+                                      json_number(m->calibrated.temperature), "log_loss",
+                                      json_number(m->calibrated.log_loss), "ece",
+                                      json_number(m->calibrated.ece)));
     return j;
 }
 

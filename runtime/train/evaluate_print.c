@@ -50,6 +50,12 @@ static void print_context(const context_result *r, FILE *to)
         print_interval(to, m->ci_person, person);
         fprintf(to, "\n");
     }
+    for (int k = 0; k < r->n_methods; k++)
+        if (isfinite(r->method[k].calibrated.temperature))
+            fprintf(to,
+                    "  %s at the temperature of validation people, %.3f: log loss %.3f, ECE %.3f\n",
+                    r->method[k].method, r->method[k].calibrated.temperature,
+                    r->method[k].calibrated.log_loss, r->method[k].calibrated.ece);
     if (any_phased && !all_phased)
         fprintf(to, "  * reads the two haplotypes apart: phased people only, not to be ranked with "
                     "the others\n");

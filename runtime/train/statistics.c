@@ -138,6 +138,57 @@ double log_loss_of(const double *logp, const int32_t *truth, int64_t n, int clas
     return n ? sum / (double)n : NAN;
 }
 
+double golden_minimum(double (*f)(void *of, double at), void *of, double low, double high,
+                      double tolerance)
+{
+    const double golden = 0.6180339887498949, end = low, at_end = f(of, low);
+    double a = high - golden * (high - low), b = low + golden * (high - low);
+    double at_a = f(of, a), at_b = f(of, b);
+    while (high - low > tolerance) {
+        if (at_a <= at_b) {
+            high = b;
+            b = a;
+            at_b = at_a;
+            a = high - golden * (high - low);
+            at_a = f(of, a);
+        } else {
+            low = a;
+            a = b;
+            at_a = at_b;
+            b = low + golden * (high - low);
+            at_b = f(of, b);
+        }
+    }
+    const double middle = (low + high) / 2;
+    return at_end <= f(of, middle) + 1e-9 ? end : middle;
+}
+
+struct scaled {
+    const double *scores;
+    const int32_t *truth;
+    int64_t n;
+    int classes;
+    double *room;
+};
+
+static double loss_scaled(void *of, double log_scale)
+{
+    const struct scaled *s = of;
+    const double scale = exp(log_scale);
+    for (int64_t k = 0; k < s->n * s->classes; k++)
+        s->room[k] = s->scores[k] * scale;
+    log_softmax(s->room, s->n, s->classes);
+    return log_loss_of(s->room, s->truth, s->n, s->classes);
+}
+
+double temperature_fit(const double *scores, const int32_t *truth, int64_t n, int classes,
+                       double *room)
+{
+    struct scaled s = {scores, truth, n, classes, room};
+    return exp(
+        -golden_minimum(loss_scaled, &s, -log(TEMPERATURE_MOST), -log(TEMPERATURE_LEAST), 1e-3));
+}
+
 void calibration_bins(const double *logp, const int32_t *truth, int64_t n, int classes, int bins,
                       int64_t *count, int64_t *hits, double *confidence)
 {

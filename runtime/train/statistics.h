@@ -48,6 +48,19 @@ double balanced_accuracy_of(const int64_t *confusion, int classes);
 /* Mean of -log p(truth) in nats; logp (n, classes) normalised. */
 double log_loss_of(const double *logp, const int32_t *truth, int64_t n, int classes);
 
+/* Where a function with one minimum on [low, high] has it, within `tolerance`, by golden section;
+ * exactly `low` where that end is as good (to 1e-9). `of` is handed on to the function. */
+double golden_minimum(double (*f)(void *of, double at), void *of, double low, double high,
+                      double tolerance);
+
+/* Temperatures that are looked at: 1 / 4 to 1024. */
+#define TEMPERATURE_LEAST 0.25
+#define TEMPERATURE_MOST 1024.0
+/* The temperature T of the least log loss of softmax(scores / T), which is convex in 1 / T; scores
+ * (n, classes), n > 0, room (n, classes). */
+double temperature_fit(const double *scores, const int32_t *truth, int64_t n, int classes,
+                       double *room);
+
 /* Expected calibration error: predictions in equal bins of confidence, sum of n_bin / n |accuracy -
  * confidence| (Guo et al. 2017, "On calibration of modern neural networks", eq. 3). */
 double ece_of(const double *logp, const int32_t *truth, int64_t n, int classes, int bins);
