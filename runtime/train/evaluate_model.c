@@ -22,6 +22,7 @@ struct evaluate_model {
     device *dev;
     const dataset *d;
     int *class_of;       /* (file->classes) class of the data set */
+    double *row;         /* (file->classes) one window's, in that order */
     int64_t room;        /* sequences a micro-batch */
     feed f;              /* the micro-batch; its length is that of a piece */
     float *class_logits; /* (room, classes), twice: for the other reading */
@@ -42,7 +43,8 @@ static status match_labels(evaluate_model *m, const char *name)
             "%s: a classifier of %d labels, but %s has %lld; evaluate it on data with its labels",
             name, f->classes, d->path, (long long)d->n_labels);
     m->class_of = malloc((size_t)f->classes * sizeof *m->class_of);
-    if (!m->class_of)
+    m->row = malloc((size_t)f->classes * sizeof *m->row);
+    if (!m->class_of || !m->row)
         return fail(STATUS_MEMORY, "%s: no memory for its labels; close other programs", name);
     for (int k = 0; k < f->classes; k++) {
         m->class_of[k] = f->labels ? -1 : k;
@@ -122,6 +124,7 @@ void evaluate_model_close(evaluate_model **out)
     model_file_close(&m->file);
     device_close(&m->dev);
     free(m->class_of);
+    free(m->row);
     free(m);
     *out = NULL;
 }
@@ -214,7 +217,7 @@ static status logits_of(evaluate_model *m, int64_t n)
 static status classify_batch(evaluate_model *m, int64_t n, double *logp)
 {
     const int classes = m->file->classes;
-    double row[64];
+    double *row = m->row;
     TRY(logits_of(m, n));
     for (int64_t i = 0; i < n; i++) {
         for (int c = 0; c < classes; c++)
