@@ -23,29 +23,27 @@ typedef struct {
 
 /* ---- what the data says ---- */
 
-/* Without data: every row of the longest chromosome. */
-static status rows_without_data(const config *c, int64_t *rows)
+/* What of the plan only the data say; a class-conditional head is planned for their labels. */
+static status ask_data(const cli *c, const config *cfg, plan_request *q, int *classes)
 {
-    if (c->position.length == CONFIG_AUTO)
-        return fail(STATUS_USAGE,
-                    "%s: position.length is auto but there is no data.path to take it from; write "
-                    "it (bp of the "
-                    "longest chromosome)",
-                    c->file[0] ? c->file : "plan");
-    *rows = (c->position.length + c->position.alpha - 1) / c->position.alpha;
-    return STATUS_OK;
-}
-
-static status rows_of(const cli *c, const config *cfg, int64_t *rows)
-{
-    *rows = 0;
+    *classes = 0;
     if (cfg->data.path[0] == '\0')
-        return plan_has_rows(cfg) ? rows_without_data(cfg, rows) : STATUS_OK;
+        return plan_without_data(cfg, q);
     char path[CONFIG_TEXT];
     config_data_path(cfg, path);
     dataset *d = NULL;
+    draws *x = NULL;
     TRY(dataset_open(path, c->world, &d));
-    status st = plan_count_rows(cfg, d, rows);
+    if (cfg->model.head == HEAD_CLASS_CONDITIONAL && cfg->objective != OBJECTIVE_NEXT_SITE)
+        *classes = (int)d->n_labels;
+    status st = dataset_block(d, cfg->data.max_gap);
+    config_data any = cfg->data;
+    any.seq_len = 0; /* longer windows than these data have may be planned */
+    if (st == STATUS_OK)
+        st = draws_open(d, &any, (uint64_t)cfg->seed, &x);
+    if (st == STATUS_OK)
+        st = plan_of_data(cfg, d, x, *classes, q);
+    draws_close(&x);
     dataset_close(&d);
     return comm_agree(c->world, st);
 }
@@ -150,11 +148,12 @@ static status make_plan(const cli *c, const cli_common *common, const plan_optio
     model *m = NULL;
     plan p;
     double seconds = 0;
-    TRY(rows_of(c, cfg, &q.rows));
+    int classes;
+    TRY(ask_data(c, cfg, &q, &classes));
     TRY(device_memory(c, o->device_memory, &q.available));
     TRY(device_open(DEVICE_CPU, cli_threads(c, common), &dev));
     status st;
-    TRY_GOTO(cleanup, model_open(cfg, 0, dev, &m));
+    TRY_GOTO(cleanup, model_open(cfg, classes, dev, &m));
     TRY_GOTO(cleanup, plan_make(m, cfg, &q, &p));
     if (o->measure && p.fits)
         TRY_GOTO(cleanup, measured_seconds(dev, cfg, &p, &seconds));

@@ -80,6 +80,7 @@ status model_open(const config *c, int classes, device *dev, model **out)
     m->site_classes = classes > 0 ? (c->model.head == HEAD_CLASS_CONDITIONAL ? classes : 0)
                                   : c->objective == OBJECTIVE_NEXT_SITE;
     m->rank = c->position.rank;
+    m->sites_a_token = 2.2; /* in the genotypes of docs/results.md */
     m->schedule.step = -1;
     status st = parameters_layout(m);
     if (st == STATUS_OK)

@@ -108,11 +108,17 @@ void model_row_gradients(const model *m, int level, int64_t *count, const int32_
                          const float **sum);
 void model_rows_clear(model *m);
 
+/* Sites of a span for each token, as the data have them (draws_sites_per_token): what plans of
+ * ragged memory go by. 2.2 until it is said. */
+void model_expect_spans(model *m, double sites_a_token);
+
 /* Bytes and FLOPs of one micro-step (B, L), before anything is allocated; `training` counts
  * backward too. */
 typedef struct {
     int64_t weights, gradients, activations,
-        workspace; /* bytes; the row tables aside (position_bytes) */
+        workspace;  /* bytes; the row tables aside (position_bytes) */
+    int64_t ragged; /* bytes of what grows with the sites of a batch's spans, as they are expected:
+                       a tenth more sites than the mean, and the quarter by which arrays grow */
     int64_t flops_forward, flops_backward, bytes_forward, bytes_backward;
 } model_cost;
 status model_plan(const model *m, batch_shape s, keep_level keep, bool training, model_cost *cost);
@@ -125,6 +131,8 @@ keep_level model_keep(const config *c);
 status model_prepare(model *m, batch_shape s, keep_level keep, bool training);
 /* High-water marks of the arenas since model_prepare, in bytes. */
 void model_high_water(const model *m, size_t *activations, size_t *workspace);
+/* Bytes that the ragged arrays have grown to. */
+int64_t model_ragged_bytes(const model *m);
 
 /* Forward pass and loss without gradients. Outputs may be NULL: hidden (d, B, Lp), logits (V_pad,
  * B, Lp), token_loss (B, Lp), class_logits (B, classes), pooled (B, d). */

@@ -72,6 +72,7 @@ struct model {
     int base[EMBED_LEVELS]; /* B of each level: carried, then absent, then the next token's */
     int levels;             /* of carried rows */
     bool absent, next;      /* are there levels of absent rows, of the next token's position */
+    double sites_a_token;   /* of spans, expected */
     int64_t site_classes;   /* of the site head, 0: none */
     int state_w, state_b, run_w, scale; /* the site head; its evidence is head_hidden, head_out */
     int64_t rank;                       /* k of the rows */
@@ -161,6 +162,8 @@ bool spans_needed(const model *m);
 status spans_prepare(model *m, const batch *b, bool create);
 status spans_reserve(model *m, batch_shape s); /* its fixed part, in the activations */
 int64_t spans_bytes(const model *m, batch_shape s);
+int64_t spans_expected(const model *m, batch_shape s);              /* sites of a batch's spans */
+int64_t spans_ragged(const model *m, batch_shape s, bool training); /* bytes of all else */
 /* Gradients of the absent sums, (columns, k) of a level. */
 status spans_collect_absent(model *m, int level, const float *dsums);
 /* Room for the gradients of the entries' rows, then their sums to the pending ones. */

@@ -16,10 +16,6 @@ typedef struct {
     int64_t convs;
 } costs;
 
-/* Sites of a span for each carried one, as first guess for the work of a site head: 2.2 in the
- * genotypes of docs/results.md. The work is reported, no memory depends on it. */
-#define SITES_A_TOKEN 2.2
-
 static costs costs_of(const model *m, batch_shape s, keep_level keep)
 {
     /* Without a body the block's costs stay zero. */
@@ -30,7 +26,7 @@ static costs costs_of(const model *m, batch_shape s, keep_level keep)
     c.head = head_cost(&h);
     if (m->site_classes) {
         const sites_args a = sites_of(m, NULL, s);
-        c.sites = sites_cost(&a, (int64_t)(SITES_A_TOKEN * (double)(s.B * s.L)));
+        c.sites = sites_cost(&a, spans_expected(m, s));
     } else if (m->classes) {
         const classify_args a = classify_of(m, NULL, s);
         c.classify = classify_cost(&a);
@@ -140,6 +136,7 @@ status model_plan(const model *m, batch_shape s, keep_level keep, bool training,
     cost->gradients = training ? m->floats * F32 : 0;
     cost->activations = activations_of(m, &c, s, keep, training);
     cost->workspace = workspace_of(m, &c, s, keep, training);
+    cost->ragged = spans_ragged(m, s, training);
 
     const op_cost *top = m->site_classes ? &c.sites : m->classes ? &c.classify : &c.head;
     const int64_t convs = c.convs * c.chunks;

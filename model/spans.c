@@ -21,6 +21,63 @@ int64_t spans_bytes(const model *m, batch_shape s)
            m->levels * (int64_t)arena_round(columns * (size_t)m->rank * sizeof(float));
 }
 
+void model_expect_spans(model *m, double sites_a_token)
+{
+    m->sites_a_token = sites_a_token > 1 ? sites_a_token : 1;
+}
+
+int64_t spans_expected(const model *m, batch_shape s)
+{
+    return (int64_t)(m->sites_a_token * (double)(s.B * s.L));
+}
+
+/* Numbers of a site's row in the site head. */
+static int64_t site_width(const model *m)
+{
+    return 2 * m->cfg.model.head_rank + m->site_classes;
+}
+
+/* Arrays are made a quarter larger than the batch that they must hold. */
+static int64_t grown(int64_t n)
+{
+    return n + n / 4;
+}
+
+/* slot, unique, row, values of ragged_reserve. */
+static int64_t ragged_row_bytes(int64_t k)
+{
+    return (int64_t)(2 * sizeof(int32_t) + sizeof(int64_t)) + k * (int64_t)sizeof(float);
+}
+
+#define ABSENT_BYTES ((int64_t)(2 * sizeof(int32_t))) /* absent_site, absent_column */
+
+int64_t spans_ragged(const model *m, batch_shape s, bool training)
+{
+    const int64_t mean = spans_expected(m, s), n = mean + mean / 10;
+    const int64_t absent = n > s.B * s.L ? n - s.B * s.L : 0;
+    int64_t bytes = 0, reductions = 0;
+    if (m->absent) {
+        bytes += grown(absent) * (ABSENT_BYTES + m->levels * ragged_row_bytes(m->rank));
+        reductions = reduce_bytes(absent, m->rank);
+    }
+    if (m->site_classes) {
+        const int64_t width = site_width(m), own = reduce_bytes(n, width);
+        bytes += grown(n) * ragged_row_bytes(width);
+        bytes += training ? (grown(n * width) + 16) * (int64_t)sizeof(float) : 0;
+        reductions = own > reductions ? own : reductions;
+    }
+    return bytes + (training ? grown(reductions) : 0);
+}
+
+int64_t model_ragged_bytes(const model *m)
+{
+    const batch_spans *x = &m->spans;
+    int64_t bytes = x->room * ABSENT_BYTES + x->drows_room * (int64_t)sizeof(float);
+    for (int i = 0; i < ROW_TABLES; i++) /* the room of carried rows is 0: they are in the arena */
+        bytes += m->rows[i].room * ragged_row_bytes(i == site_table(m) ? site_width(m) : m->rank);
+    return bytes + (int64_t)x->reductions.size;
+}
+
 status spans_reserve(model *m, batch_shape s)
 {
     if (!m->absent)
@@ -70,7 +127,7 @@ static status ragged_reserve(batch_rows *r, int64_t n, int64_t k)
     if (n <= r->room)
         return STATUS_OK;
     ragged_free(r);
-    r->room = n + n / 4;
+    r->room = grown(n);
     r->slot = malloc((size_t)r->room * sizeof *r->slot);
     r->unique = malloc((size_t)r->room * sizeof *r->unique);
     r->row = malloc((size_t)r->room * sizeof *r->row);
@@ -94,7 +151,7 @@ static status absent_reserve(batch_spans *x, int64_t n)
         return STATUS_OK;
     free(x->absent_site);
     free(x->absent_column);
-    x->room = n + n / 4;
+    x->room = grown(n);
     x->absent_site = malloc((size_t)x->room * sizeof *x->absent_site);
     x->absent_column = malloc((size_t)x->room * sizeof *x->absent_column);
     return x->absent_site && x->absent_column ? STATUS_OK : short_of_memory(n);
@@ -157,7 +214,7 @@ static status sites_prepare(model *m, const batch *b, bool create)
 {
     const int table = site_table(m);
     batch_rows *r = &m->rows[table];
-    const int64_t width = 2 * m->cfg.model.head_rank + m->site_classes;
+    const int64_t width = site_width(m);
     TRY(ragged_reserve(r, m->spans.n, width));
     for (int64_t e = 0; e < m->spans.n; e++)
         r->row[e] = b->span.site[b->span.start[0] + e];
@@ -186,10 +243,10 @@ status spans_collect_absent(model *m, int level, const float *dsums)
 float *spans_site_gradients(model *m)
 {
     batch_spans *x = &m->spans;
-    const int64_t floats = x->n * (2 * m->cfg.model.head_rank + m->site_classes);
+    const int64_t floats = x->n * site_width(m);
     if (floats > x->drows_room || !x->drows) {
         free(x->drows);
-        x->drows_room = floats + floats / 4 + 16;
+        x->drows_room = grown(floats) + 16;
         x->drows = aligned_alloc(64, (size_t)(x->drows_room + 15) / 16 * 64);
     }
     if (!x->drows)
@@ -201,6 +258,6 @@ status spans_collect_sites(model *m)
 {
     batch_spans *x = &m->spans;
     const int table = site_table(m);
-    TRY(reductions_reserve(x, x->n, 2 * m->cfg.model.head_rank + m->site_classes));
+    TRY(reductions_reserve(x, x->n, site_width(m)));
     return rows_collect(m, table, x->n, m->rows[table].slot, x->drows, NULL, &x->reductions);
 }

@@ -2,8 +2,11 @@
  * The plan against what a step takes: high-water marks of both arenas are never above the plan, and
  * in training at most 5 % below it, for every keep level, several shapes, heads and encodings. (An
  * operation answers with the larger workspace of its two passes, so a forward pass alone may leave
- * some of it.) Work grows as it must. */
-#include "model/model.h"
+ * some of it.) What grows with the sites of a span, and the gradients of rows, against training
+ * steps on the committed data set, a model with absent sums and a site head: never above the plan,
+ * which is at most 1.3 times as large. Work grows as it must. */
+#include "runtime/train/feed.h"
+#include "runtime/train/plan_data.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -140,8 +143,161 @@ static void work(void **state)
     device_close(&dev);
 }
 
-int main(void)
+/* ---- ragged memory, on real windows ---- */
+
+static comm *world;
+
+typedef struct {
+    const char *name;
+    int64_t B, L, windows;
+    encoding_kind encoding;
+    alleles_kind alleles;
+    absent_kind absent;
+    bool next_site;
+} ragged_case;
+
+static void must(status st)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(plan_is_kept), cmocka_unit_test(work)};
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    if (st != STATUS_OK)
+        fail_msg("%s", failure_last()->text);
+}
+
+static config config_of_case(const ragged_case *k)
+{
+    config c;
+    config_defaults(&c);
+    c.data.seq_len = k->L;
+    c.data.absent = k->absent;
+    c.data.alleles = k->alleles;
+    c.model.d_model = 16;
+    c.model.n_layer = 1;
+    c.model.d_inner = 32;
+    c.model.l_max = k->L + 2;
+    c.model.filter_order = 8;
+    c.model.head = HEAD_CLASS_CONDITIONAL;
+    c.model.head_rank = 8;
+    c.position.encoding = k->encoding;
+    c.position.alpha = 1;
+    c.position.rank = 6;
+    c.position.rows = ROWS_CHROMOSOME;
+    c.position.init = INIT_NORMAL;
+    c.objective = k->next_site ? OBJECTIVE_NEXT_SITE : OBJECTIVE_AUTOREGRESSIVE;
+    c.train.tokens_per_step = k->windows * k->L;
+    c.train.micro_batch = k->B;
+    return c;
+}
+
+static void place(model *m, const dataset *d)
+{
+    int64_t length[8], site0[9];
+    int32_t *at = malloc((size_t)d->n_sites * sizeof *at);
+    for (int64_t i = 0; i < d->n_sites; i++)
+        at[i] = d->sites[i].position;
+    for (int64_t i = 0; i < d->n_chromosomes; i++) {
+        length[i] = d->chromosomes[i].length;
+        site0[i] = d->chromosomes[i].site0;
+    }
+    site0[d->n_chromosomes] = d->n_sites;
+    must(model_place(m, &(position_space){d->n_chromosomes, length, site0, at}));
+    free(at);
+}
+
+/* Planned and taken bytes: never above, and not far below. */
+static void within(const char *name, const char *what, int64_t planned, int64_t taken)
+{
+    if (taken > planned || (double)planned > 1.3 * (double)taken)
+        fail_msg("%s: %s planned %lld, taken %lld", name, what, (long long)planned,
+                 (long long)taken);
+}
+
+/* One step of several micro-steps: rows are created, their gradients gathered. */
+static void run_ragged(const ragged_case *k, const dataset *d, device *dev)
+{
+    const config c = config_of_case(k);
+    const int classes = k->next_site ? 0 : (int)d->n_labels;
+    plan_request q = {.workers = 1, .training = true};
+    draws *x = NULL;
+    model *m = NULL;
+    plan p;
+    must(draws_open(d, &c.data, 1, &x));
+    must(model_open(&c, classes, dev, &m));
+    place(m, d);
+    must(model_initialise(m, 1));
+    must(position_site_biases(model_position(m), NULL, NULL));
+    must(plan_of_data(&c, d, x, classes, &q));
+    must(plan_make(m, &c, &q, &p));
+    assert_int_equal(p.micro_batch, k->B);
+    must(model_prepare(m, (batch_shape){k->B, k->L, length_padded(k->L)}, p.keep, true));
+    feed f;
+    must(feed_open(k->B, k->L, true, &f));
+    for (int64_t at = 0; at < k->windows; at += k->B) {
+        loss_sum loss = {0};
+        for (int64_t i = 0; i < k->B; i++) {
+            const window w = draws_train(x, 0, at + i, k->L);
+            must(feed_fill(&f, i, d, x, &w, classes > 0));
+        }
+        const batch b = feed_slice(&f, 0, k->B, classes > 0);
+        must(model_backward(m, &b, &loss, NULL, NULL));
+    }
+
+    row_table *tables[ROW_TABLES];
+    int64_t touched = 0, held = 0, pending = 0;
+    assert_int_equal(position_tables(model_position(m), tables), q.tables);
+    for (int i = 0; i < q.tables; i++) {
+        int64_t count;
+        const int32_t *slots;
+        const float *sum;
+        model_row_gradients(m, i, &count, &slots, &sum);
+        assert_int_equal(tables[i]->k, q.table[i].k);
+        assert_true(tables[i]->slots <= q.table[i].rows);
+        touched += count * (3 * tables[i]->k * 4 + 24); /* pending, packed, merged */
+        pending += count;
+        held += tables[i]->slots * (3 * tables[i]->k * 4 + 16);
+    }
+    assert_true(pending > 100);
+    within(k->name, "gradients of rows", p.row_gradients, touched);
+    within(k->name, "ragged arrays", p.ragged, model_ragged_bytes(m));
+    assert_true(held <= p.position_table);
+    size_t activations, workspace;
+    model_high_water(m, &activations, &workspace);
+    assert_int_equal(p.total, p.weights + p.gradients + p.optimizer + p.position_table +
+                                  p.activations + p.workspace);
+    within(k->name, "activations", p.activations, (int64_t)activations);
+    within(k->name, "workspace", p.workspace - p.batches,
+           (int64_t)workspace + model_ragged_bytes(m));
+    feed_close(&f);
+    model_close(&m);
+    draws_close(&x);
+}
+
+static void ragged_memory_is_planned(void **state)
+{
+    (void)state;
+    const ragged_case cases[] = {
+        {"classes", 16, 64, 64, ENCODING_FPE, ALLELES_UNION, ABSENT_SUMS, false},
+        {"haplotypes", 16, 48, 96, ENCODING_FPE, ALLELES_HAPLOTYPE, ABSENT_SUMS, false},
+        {"next site", 16, 64, 64, ENCODING_FPE, ALLELES_UNION, ABSENT_SUMS, true},
+        {"several tables", 8, 128, 64, ENCODING_FPE_MULTI, ALLELES_UNION, ABSENT_SUMS, false},
+        {"head alone", 16, 64, 64, ENCODING_FPE, ALLELES_UNION, ABSENT_NONE, false},
+    };
+    dataset *d = NULL;
+    device *dev = NULL;
+    must(device_open(DEVICE_CPU, 2, &dev));
+    must(dataset_open(SOURCE_DIR "/tests/data/small.h5", world, &d));
+    must(dataset_block(d, 1000000));
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        run_ragged(&cases[i], d, dev);
+    dataset_close(&d);
+    device_close(&dev);
+}
+
+int main(int argc, char **argv)
+{
+    if (comm_start(&argc, &argv, &world) != STATUS_OK)
+        return 1;
+    const struct CMUnitTest tests[] = {cmocka_unit_test(plan_is_kept), cmocka_unit_test(work),
+                                       cmocka_unit_test(ragged_memory_is_planned)};
+    const int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    comm_end(&world);
+    return failed;
 }

@@ -10,16 +10,49 @@
  * more would only leave the caches and take memory. */
 #define MICRO_TOKENS 8192
 
-/* A touched row: values, two moments, row number and last step; and its two entries in a hash that
- * is half full. */
-static int64_t row_bytes(int64_t k)
-{
-    return 3 * k * (int64_t)sizeof(float) + 2 * (int64_t)sizeof(int64_t) + 24;
-}
-
 static int64_t least(int64_t a, int64_t b)
 {
     return a < b ? a : b;
+}
+
+/* A touched row: values, two moments, row number and last step; its two entries in a hash that is
+ * half full; and the model's note whether a batch has it. */
+static int64_t row_bytes(int64_t k)
+{
+    return 3 * k * (int64_t)sizeof(float) + 2 * (int64_t)sizeof(int64_t) + 24 + 12;
+}
+
+/* Gradient of a row that a step touches: pending with its slot, packed for the other workers with
+ * its row, received from all of them, merged. */
+static int64_t row_gradient_bytes(int64_t k, int64_t workers)
+{
+    const int64_t grad = k * (int64_t)sizeof(float), row = (int64_t)sizeof(int64_t),
+                  slot = (int64_t)sizeof(int32_t);
+    return grad + slot + (1 + (workers > 1 ? workers : 0)) * (grad + row) + grad + row + slot;
+}
+
+/* Of the two batches that the loader holds: a token's allele, target, position and site; a site's
+ * number, token and mark, in arrays that grow by half. */
+#define TOKEN_BYTES 14
+#define SPAN_BYTES 9
+
+static void sum_rows(const config *c, const plan_request *q, bool spans, plan *p)
+{
+    const int64_t share = (p->sequences + p->data_parallel - 1) / p->data_parallel;
+    const int64_t tokens = share * c->data.seq_len;
+    const int64_t sites =
+        (int64_t)((q->sites_a_token > 0 ? q->sites_a_token : 2.2) * (double)tokens);
+    p->position_table = p->row_gradients = 0;
+    for (int i = 0; i < q->tables; i++) {
+        const plan_table *t = &q->table[i];
+        p->position_table += t->rows * row_bytes(t->k);
+        p->row_gradients += least(t->rows, t->of_sites ? sites : tokens) *
+                            row_gradient_bytes(t->k, p->data_parallel);
+    }
+    p->batches = 2 * share * length_padded(c->data.seq_len) * TOKEN_BYTES +
+                 (spans ? 3 * sites * SPAN_BYTES : 0);
+    if (!q->training)
+        p->row_gradients = p->batches = 0;
 }
 
 /* Fills the sums for one choice. */
@@ -32,11 +65,12 @@ static status sum_up(const model *m, const config *c, const plan_request *q, int
     p->micro_batch = micro_batch;
     p->keep = keep;
     p->weights = cost.weights;
-    p->gradients = cost.gradients;
+    sum_rows(c, q, cost.ragged > 0, p);
+    p->ragged = cost.ragged;
+    p->gradients = cost.gradients + p->row_gradients;
     p->optimizer = q->training ? 2 * cost.weights : 0;
-    p->position_table = q->rows * row_bytes(c->position.rank);
     p->activations = cost.activations;
-    p->workspace = cost.workspace;
+    p->workspace = cost.workspace + p->ragged + p->batches;
     p->total = p->weights + p->gradients + p->optimizer + p->position_table + p->activations +
                p->workspace;
     p->fits = q->available == 0 || p->total <= q->available;
@@ -66,13 +100,15 @@ static status layout(const config *c, const plan_request *q, plan *p)
     return STATUS_OK;
 }
 
-status plan_make(const model *m, const config *c, const plan_request *q, plan *out)
+status plan_make(model *m, const config *c, const plan_request *q, plan *out)
 {
     static const keep_level levels[] = {KEEP_ALL, KEEP_SELECTED, KEEP_INPUT};
     static const recompute_kind meaning[] = {RECOMPUTE_NONE, RECOMPUTE_SELECTED, RECOMPUTE_ALL};
     memset(out, 0, sizeof *out);
     out->available = q->available;
     TRY(layout(c, q, out));
+    if (q->sites_a_token > 0)
+        model_expect_spans(m, q->sites_a_token);
 
     const int64_t share = (out->sequences + out->data_parallel - 1) / out->data_parallel;
     int64_t B = c->train.micro_batch;

@@ -6,17 +6,28 @@
 
 #include "model/model.h"
 
+/* A table of rows: how many of them the data can touch, of how many numbers. */
+typedef struct {
+    int64_t rows, k;
+    bool of_sites; /* touched by every site of a span, not by tokens alone */
+} plan_table;
+
 /* What the plan is made for. */
 typedef struct {
     int workers;
-    int64_t available; /* bytes that one worker may use; 0: not known, everything fits */
-    int64_t rows;      /* position rows that the data can touch, all tables together; 0: none */
+    int64_t available;    /* bytes that one worker may use; 0: not known, everything fits */
+    double sites_a_token; /* of spans in these data; 0: not known */
+    int tables;           /* 0: none */
+    plan_table table[ROW_TABLES];
     bool training;
 } plan_request;
 
+/* Gradients are the model's and those of a step's rows, until they are exchanged and applied; the
+ * workspace is the arena, the ragged arrays and the batches that the loader holds. */
 typedef struct {
     int64_t weights, gradients, optimizer, position_table, activations, workspace,
         total;                              /* bytes a worker */
+    int64_t row_gradients, ragged, batches; /* of these */
     int64_t flops_per_step, bytes_per_step; /* of all workers together */
     int64_t context_parallel, data_parallel;
     int64_t micro_batch; /* sequences a worker computes at once */
@@ -31,7 +42,7 @@ typedef struct {
  * longest windows, data.seq_len: the most that is kept first, then larger micro-batches, within
  * what is available. Where nothing fits the smallest is planned and `fits` is false. STATUS_USAGE
  * where workers and context_parallel do not go together. */
-status plan_make(const model *m, const config *c, const plan_request *q, plan *out);
+status plan_make(model *m, const config *c, const plan_request *q, plan *out);
 
 /* The refusal of a plan that does not fit, STATUS_RESOURCE: what is needed, what is there, what to
  * change. */

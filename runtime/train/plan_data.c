@@ -1,20 +1,12 @@
-/* Rows of a data set and the plan as JSON: see plan_data.h. */
+/* Rows and spans of a data set and the plan as JSON: see plan_data.h. */
 #include "runtime/train/plan_data.h"
 
 #include <jansson.h>
 #include <stdlib.h>
 
-bool plan_has_rows(const config *c)
+/* Rows of one level that the sites of a set can touch. */
+static status count_rows(const config *c, const dataset *d, int64_t alpha, int64_t *rows)
 {
-    return c->position.encoding == ENCODING_FPE || c->position.encoding == ENCODING_FPE_MULTI ||
-           c->position.encoding == ENCODING_TABLE;
-}
-
-status plan_count_rows(const config *c, const dataset *d, int64_t *rows)
-{
-    *rows = 0;
-    if (!plan_has_rows(c))
-        return STATUS_OK;
     const bool shared = c->position.rows == ROWS_SHARED;
     int64_t longest = c->position.length, all = 0;
     for (int64_t k = 0; k < d->n_chromosomes; k++) {
@@ -23,7 +15,7 @@ status plan_count_rows(const config *c, const dataset *d, int64_t *rows)
         length = h->length > length ? h->length : length;
         longest = length > longest ? length : longest;
     }
-    unsigned char *seen = calloc((size_t)(longest / c->position.alpha / 8 + 1), 1);
+    unsigned char *seen = calloc((size_t)(longest / alpha / 8 + 1), 1);
     if (!seen)
         return fail(STATUS_MEMORY, "plan: no memory to count the rows of %s; raise position.alpha",
                     d->path);
@@ -31,7 +23,7 @@ status plan_count_rows(const config *c, const dataset *d, int64_t *rows)
         const chromosome *h = &d->chromosomes[k];
         int64_t last = -1;
         for (int64_t i = h->site0; i < h->site0 + h->sites; i++) {
-            int64_t row = (d->sites[i].position - 1) / c->position.alpha;
+            int64_t row = (d->sites[i].position - 1) / alpha;
             if (shared) {
                 all += !(seen[row / 8] >> (row % 8) & 1);
                 seen[row / 8] = (unsigned char)(seen[row / 8] | 1u << (row % 8));
@@ -43,6 +35,65 @@ status plan_count_rows(const config *c, const dataset *d, int64_t *rows)
     }
     free(seen);
     *rows = all;
+    return STATUS_OK;
+}
+
+/* alpha of a level: position.alpha, or 1, 10, 100, 1000. */
+static int64_t alpha_of(const config *c, int level)
+{
+    int64_t alpha = 1;
+    if (position_levels(c) == 1)
+        return c->position.alpha;
+    for (int i = 0; i < level; i++)
+        alpha *= 10;
+    return alpha;
+}
+
+/* The same rows again for the absent sites. */
+static void add_absent(const config *c, plan_request *q)
+{
+    const int levels = q->tables;
+    for (int i = 0; c->data.absent == ABSENT_SUMS && i < levels; i++) {
+        q->table[q->tables] = q->table[i];
+        q->table[q->tables++].of_sites = true;
+    }
+}
+
+status plan_of_data(const config *c, const dataset *d, const draws *x, int classes, plan_request *q)
+{
+    q->tables = 0;
+    for (int i = 0; i < position_levels(c); i++) {
+        plan_table *t = &q->table[q->tables++];
+        *t = (plan_table){.k = c->position.rank};
+        TRY(count_rows(c, d, alpha_of(c, i), &t->rows));
+    }
+    add_absent(c, q);
+    const int head = classes > 0 ? (c->model.head == HEAD_CLASS_CONDITIONAL ? classes : 0)
+                                 : c->objective == OBJECTIVE_NEXT_SITE;
+    if (head)
+        q->table[q->tables++] = (plan_table){d->n_sites, 2 * c->model.head_rank + head, true};
+    /* a window that nobody is long enough for is as dense as the longest that there are */
+    const int64_t longest = draws_longest(x, SPLIT_TRAIN), asked = c->data.seq_len;
+    q->sites_a_token =
+        longest > 0 ? draws_sites_per_token(x, asked < longest ? asked : longest) : 0;
+    return STATUS_OK;
+}
+
+status plan_without_data(const config *c, plan_request *q)
+{
+    q->tables = 0;
+    q->sites_a_token = 0;
+    if (position_levels(c) && c->position.length == CONFIG_AUTO)
+        return fail(STATUS_USAGE,
+                    "%s: position.length is auto but there is no data.path to take it from; write "
+                    "it (bp of the longest chromosome)",
+                    c->file[0] ? c->file : "plan");
+    for (int i = 0; i < position_levels(c); i++) {
+        const int64_t alpha = alpha_of(c, i);
+        q->table[q->tables++] =
+            (plan_table){(c->position.length + alpha - 1) / alpha, c->position.rank, false};
+    }
+    add_absent(c, q);
     return STATUS_OK;
 }
 

@@ -112,7 +112,7 @@ static status plan_stage(const trainer *t, const stage *s, plan *p)
     plan_request q = {.workers = t->workers, .training = true};
     q.available =
         (memory_available() + (t->stage ? t->memory.total : 0)) / comm_local_size(t->roles.workers);
-    status st = plan_count_rows(c, t->data, &q.rows);
+    status st = plan_of_data(c, t->data, t->draws, model_classes(t->m), &q);
     if (st == STATUS_OK)
         st = plan_make(t->m, c, &q, p);
     if (st == STATUS_OK && !p->fits)
