@@ -22,7 +22,8 @@ typedef struct {
 
 typedef struct {
     const dataset *d;
-    cursor *at; /* by person */
+    const char *title; /* lines of the header, NULL: ours */
+    cursor *at;        /* by person */
     kstring_t line;
     BGZF *to;
 } export;
@@ -30,7 +31,11 @@ typedef struct {
 static void header_put(export *x)
 {
     const dataset *d = x->d;
-    ksprintf(&x->line, "##fileformat=VCFv4.2\n##source=crocuta %s\n", version_number());
+    kputs("##fileformat=VCFv4.2\n", &x->line);
+    if (x->title)
+        kputs(x->title, &x->line);
+    else
+        ksprintf(&x->line, "##source=crocuta %s\n", version_number());
     kputs("##FILTER=<ID=PASS,Description=\"All filters passed\">\n", &x->line);
     for (int64_t c = 0; c < d->n_chromosomes; c++) {
         ksprintf(&x->line, "##contig=<ID=%s", d->chromosomes[c].name);
@@ -151,7 +156,12 @@ static bool ends_in(const char *text, const char *end)
 
 status dataset_export(const dataset *d, const char *path, int threads)
 {
-    export x = {.d = d};
+    return dataset_export_titled(d, path, NULL, threads);
+}
+
+status dataset_export_titled(const dataset *d, const char *path, const char *title, int threads)
+{
+    export x = {.d = d, .title = title};
     char temporary[1100];
     status st = STATUS_OK;
     if (strlen(path) > sizeof temporary - 8)

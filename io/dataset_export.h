@@ -10,4 +10,7 @@
  * `.`; every call has two alleles: the set keeps no ploidy. */
 status dataset_export(const dataset *d, const char *path, int threads);
 
+/* The same with `title`, whole lines, in the header's place of ##source. */
+status dataset_export_titled(const dataset *d, const char *path, const char *title, int threads);
+
 #endif

@@ -78,6 +78,7 @@ status command_pretrain(const cli *c);
 status command_finetune(const cli *c);
 status command_evaluate(const cli *c);
 status command_predict(const cli *c);
+status command_simulate(const cli *c);
 status command_trace(const cli *c);
 status command_status(const cli *c);
 status command_report(const cli *c);

@@ -34,6 +34,7 @@ static const command commands[] = {
     {"finetune", command_finetune, "train an ancestry classifier from a model, or from scratch"},
     {"evaluate", command_evaluate, "measure a classifier beside simple methods on held-out people"},
     {"predict", command_predict, "say the ancestry of people whom nobody has labelled"},
+    {"simulate", command_simulate, "make up people of each label from a trained model"},
     {"trace", command_trace, "write everything that one batch makes of a model, for comparison"},
     {"status", command_status, "say how a run is doing"},
     {"report", command_report, "make tables, plots and a page from runs"},

@@ -19,8 +19,9 @@ typedef enum {
     RNG_MATING,
     RNG_BASELINE,
     RNG_TEST,
-    RNG_ALTER,  /* changed people of an evaluation; a: site or person, b: site */
-    RNG_SUBSET, /* which training people take part */
+    RNG_ALTER,    /* changed people of an evaluation; a: site or person, b: site */
+    RNG_SUBSET,   /* which training people take part */
+    RNG_SIMULATE, /* a: label, person and haplotype, b: site */
 } rng_purpose;
 
 /* Four random words for the counter (a, b, c); c counts draws within one (a, b). */
