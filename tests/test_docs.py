@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The pages hold together: every link of README.md and docs/*.md leads to a file that is there, every `crocuta COMMAND`
-that they name exists, with every long option they give it, and so does every configuration key in backticks. A planted
+that they name exists, with every long option they give it, and so do every configuration key
+and every source file in backticks. A planted
 fault of each kind must be found, or this test is worth nothing."""
 import glob
 import os
@@ -85,7 +86,16 @@ def named_keys(page, text, keys, sections):
             yield f"{page}: `{word}` is not a configuration key"
 
 
+def named_files(page, text):
+    """`folder/name.c` is there; so is a bare `name.c` behind it in the same table cell or sentence, in some folder of sources."""
+    sources = {os.path.basename(f) for f in glob.glob(os.path.join(SOURCE, "**/*.[ch]"), recursive=True)}
+    for path in re.findall(r"`([a-z_0-9/]+\.[ch])`", text):
+        if path != "cpu/NAME.c" and not (os.path.exists(os.path.join(SOURCE, path)) if "/" in path else path in sources):
+            yield f"{page}: `{path}` is no file"
+
+
 def faults(page, text, commands, keys, sections):
+    yield from named_files(page, text)
     yield from links(page, text)
     yield from named_commands(page, text, commands)
     yield from named_keys(page, text, keys, sections)
@@ -107,6 +117,8 @@ def main():
         "say `crocuta frobnicate x`": "is no command",
         "    mpirun -n 3 ./crocuta pretrain x.yaml \\\n        --resumee": "has no --resumee",
         "```\ncrocuta data info x.h5 --jason\n```": "has no --jason",
+        "see `model/spanns.c`": "is no file",
+        "see `model/spans.c`, `sites_tyle.c`": "is no file",
         "lower `train.micro_batsh`": "is not a configuration key",
         "set `train.recomputed: all`": "is not a configuration key",
     }
