@@ -174,6 +174,7 @@ static report report_of(const trainer *t, report_kind kind, double seconds)
                 .tokens = tokens,
                 .lookup = t->lookup,
                 .accuracy = NAN,
+                .classifies = t->ask->finetune,
                 .lr = t->opt.lr * schedule_factor(&t->sched, t->state.step - 1),
                 .grad_norm = NAN,
                 .tokens_per_s = (double)tokens / seconds,

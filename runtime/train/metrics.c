@@ -57,7 +57,7 @@ void metrics_tail(const report *step, const report *valid, char *text, size_t si
     int n = snprintf(text, size, "loss %.3f", step->loss);
     if (isfinite(step->accuracy))
         n += snprintf(text + n, size - (size_t)n, "  acc %.1f%%", 100 * step->accuracy);
-    else
+    else if (!step->classifies)
         n += snprintf(text + n, size - (size_t)n, "  ppl %.2f", exp(step->loss));
     if (valid && isfinite(valid->accuracy))
         n += snprintf(text + n, size - (size_t)n, " (held out %.1f%%, n = %lld)",

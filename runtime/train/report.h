@@ -21,7 +21,8 @@ typedef struct {
     int64_t step; /* steps done */
     int64_t stage, seq_len, tokens, windows;
     double loss, lookup; /* nats; perplexity of the look-up, NaN: none */
-    double accuracy;     /* NaN: no classifier */
+    double accuracy;     /* NaN: none was measured */
+    bool classifies;     /* the loss is a classifier's: its exponential says nothing */
     double lr, grad_norm;
     bool clipped;
     double tokens_per_s, step_ms, wait_ms, fraction_gemm, fraction_bandwidth;
