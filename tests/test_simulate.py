@@ -188,6 +188,18 @@ def main():
             said = dict(line.split("\t")[:2] for line in f.read().splitlines()[1:])
         assert sum(said[n] == label[n] for n in said) > 0.97 * len(label)
 
+        shown = crocuta("evaluate", "union", "data.h5", "-o", "ev", "--split", "valid", "--context", 16, "--baselines", "majority", cwd=folder).stdout
+        with open(os.path.join(folder, "ev", "evaluate.json")) as f:
+            document = json.load(f)
+        sites = document["site_calibration"]
+        bins = sites["bins"]
+        assert f"calibration error {sites['ece']:.4f} ({sites['n_sites']} sites" in shown and "own label" in shown
+        assert len(bins) == 20 and sum(b["n"] for b in bins) == sites["n_sites"] > 2000 and bins[0]["from"] == 0 and bins[19]["to"] == 1
+        assert all(b["from"] <= b["predicted"] <= b["to"] for b in bins if b["n"])
+        assert abs(sum(b["n"] * abs(b["predicted"] - b["observed"]) for b in bins if b["n"]) / sites["n_sites"] - sites["ece"]) < 1e-9
+        assert sites["ece"] < 0.1 and sum(b["n"] * b["observed"] for b in bins if b["n"]) - document["perplexity"]["targets"] < 1e-6
+        assert document["perplexity"]["next_site_nats_per_site"] == sites["nats_per_site"] < 0.5
+
         with open(os.path.join(folder, "one.vcf.gz"), "rb") as f:
             once = f.read()
         for launcher, more in (((), ("--threads", 1)), ((), ("--threads", 2)), (MPIRUN, ())):

@@ -341,6 +341,25 @@ static int64_t called_sites(const window_set *w)
     return sites;
 }
 
+/* Single sites, by a site head; one that knows labels has its next-site perplexity from them. */
+static status run_sites(evaluation *e, comm *c)
+{
+    perplexity_result *p = &e->perplexity;
+    const site_calibration *s = &e->sites;
+    int64_t carried = 0;
+    if (!e->model || !evaluate_model_knows_sites(e->model))
+        return STATUS_OK;
+    TRY(evaluate_model_sites(e->model, &e->context[e->main_context].windows, c, &e->sites));
+    if (!evaluate_model_classifies(e->model))
+        return STATUS_OK;
+    for (int b = 0; b < SITE_BINS; b++)
+        carried += s->carried[b];
+    p->targets = carried;
+    p->next_site = exp(s->nll / (double)carried);
+    p->next_site_nats_per_site = s->nll / (double)site_calibration_sites(s);
+    return STATUS_OK;
+}
+
 static status run_perplexity(evaluation *e, comm *c)
 {
     const context_result *r = &e->context[e->main_context];
@@ -396,6 +415,7 @@ status evaluate_run(const evaluate_options *o, comm *c, evaluation **out)
     TRY_GOTO(done, run_contexts(e, &counts, p, c));
     e->main_context = choose_main_context(e);
     TRY_GOTO(done, run_perplexity(e, c));
+    TRY_GOTO(done, run_sites(e, c));
     e->seconds = clock_monotonic_s() - start;
 
 done:

@@ -110,6 +110,7 @@ typedef struct {
     context_result context[EVALUATE_CONTEXTS];
     int main_context; /* index: the one whose people and confusion are written as tables */
     perplexity_result perplexity;
+    site_calibration sites;    /* on the same windows; zeros without a site head */
     alteration_counts altered; /* zeros where nobody was changed */
     double seconds;
 } evaluation;

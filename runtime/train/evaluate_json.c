@@ -147,6 +147,7 @@ char *evaluate_json(const evaluation *e)
     json_object_set_new(j, "results", results);
     json_object_set_new(j, "paired", paired);
     json_object_set_new(j, "perplexity", perplexity_json(&e->perplexity));
+    json_object_set_new(j, "site_calibration", sites_json(e));
     json_object_set_new(j, "data", data_json(e));
     altered_json(e, j);
     json_object_set_new(j, "seeds",

@@ -26,7 +26,19 @@ struct evaluate_model {
     int64_t room;        /* sequences a micro-batch */
     feed f;              /* the micro-batch; its length is that of a piece */
     float *class_logits; /* (room, classes), twice: for the other reading */
+    float *site_logits;  /* (entries of the micro-batch, classes of the site head) */
+    int64_t site_room;   /* floats */
 };
+
+/* What is asked of windows; the others are NULL. */
+typedef struct {
+    double *logp;   /* (n, classes) */
+    double *losses; /* (people, 2) loss and targets */
+    double *sites;  /* (people, SITE_NUMBERS) */
+} question;
+
+/* A person's part of a site_calibration: count, carried and predicted by bin, then nll. */
+#define SITE_NUMBERS (3 * SITE_BINS + 1)
 
 /* ---- opening ---- */
 
@@ -121,6 +133,7 @@ void evaluate_model_close(evaluate_model **out)
         return;
     feed_close(&m->f);
     free(m->class_logits);
+    free(m->site_logits);
     model_file_close(&m->file);
     device_close(&m->dev);
     free(m->class_of);
@@ -142,6 +155,11 @@ const model_file *evaluate_model_file(const evaluate_model *m)
 bool evaluate_model_classifies(const evaluate_model *m)
 {
     return m->file->classes > 0;
+}
+
+bool evaluate_model_knows_sites(const evaluate_model *m)
+{
+    return model_site_head(m->file->m) > 0;
 }
 
 bool evaluate_model_predicts(const evaluate_model *m)
@@ -244,42 +262,100 @@ static status fill_batch(evaluate_model *m, const window_set *w, int64_t at, int
     return STATUS_OK;
 }
 
-/* Of a union window that is judged by its haplotypes, the log-probabilities of both are added. */
-static status run_batch(evaluate_model *m, const window_set *w, int64_t at, int64_t n,
-                        int64_t pieces, int64_t k, double *logp, double *loss, double *targets)
+/* The place of a label of the data set in the file; -1: none. */
+static int class_in_file(const evaluate_model *m, int32_t label)
 {
-    const bool haplotypes = m->file->c.data.alleles == ALLELES_BOTH;
-    for (int hap = haplotypes; logp && hap <= 2 * haplotypes; hap++) {
-        TRY(fill_batch(m, w, at, n, pieces, k, hap, true));
-        TRY(classify_batch(m, n, logp + at * m->file->classes));
+    for (int k = 0; k < m->file->classes; k++)
+        if (m->class_of[k] == label)
+            return k;
+    return -1;
+}
+
+static void sites_of_sequence(const evaluate_model *m, int64_t i, int64_t head, double *sites)
+{
+    const feed *f = &m->f;
+    const int k = head == 1 ? 0 : class_in_file(m, f->label[i]);
+    for (int64_t e = f->span_start[i]; k >= 0 && e < f->span_start[i + 1]; e++) {
+        const double z = (double)m->site_logits[(e - f->span_start[0]) * head + k];
+        const double p = 1 / (1 + exp(-z));
+        const bool carried = f->span_carried[e];
+        const int bin = p * SITE_BINS < SITE_BINS - 1 ? (int)(p * SITE_BINS) : SITE_BINS - 1;
+        if (f->span_token[e] < 0)
+            continue; /* the window begins with it */
+        sites[bin]++;
+        sites[SITE_BINS + bin] += carried;
+        sites[2 * SITE_BINS + bin] += p;
+        sites[3 * SITE_BINS] += log1p(exp(-fabs(z))) + ((z > 0) != carried ? fabs(z) : 0);
     }
-    if (logp)
-        return STATUS_OK;
-    TRY(fill_batch(m, w, at, n, pieces, k, 0, false));
-    const batch b = feed_slice(&m->f, 0, n, false);
-    loss_sum sum = {0};
-    TRY(model_forward(m->file->m, &b, NULL, &sum));
-    *loss += sum.sum;
-    *targets += (double)sum.count;
+}
+
+/* The sites of the filled windows into their person's numbers. */
+static status sites_batch(evaluate_model *m, int64_t n, double *sites)
+{
+    const batch b = feed_slice(&m->f, 0, n, m->file->classes > 0);
+    const int64_t head = model_site_head(m->file->m), floats = m->f.span_start[n] * head;
+    if (floats > m->site_room) {
+        free(m->site_logits);
+        m->site_room = 0;
+        m->site_logits = malloc((size_t)(floats + floats / 4) * sizeof *m->site_logits);
+        if (!m->site_logits)
+            return fail(STATUS_MEMORY,
+                        "%s: no memory for the %lld sites of its windows; ask for "
+                        "shorter ones with --context",
+                        m->file->path, (long long)m->f.span_start[n]);
+        m->site_room = floats + floats / 4;
+    }
+    const model_outputs out = {.site_logits = m->site_logits};
+    TRY(model_forward(m->file->m, &b, &out, NULL));
+    for (int64_t i = 0; i < n; i++)
+        sites_of_sequence(m, i, head, sites);
     return STATUS_OK;
 }
 
-/* Windows [from, to) are one person's. logp NULL: the loss is wanted. */
+static status loss_batch(evaluate_model *m, int64_t n, double *losses)
+{
+    const batch b = feed_slice(&m->f, 0, n, false);
+    loss_sum sum = {0};
+    TRY(model_forward(m->file->m, &b, NULL, &sum));
+    losses[0] += sum.sum;
+    losses[1] += (double)sum.count;
+    return STATUS_OK;
+}
+
+/* Windows of the `person`th person. Of a union window that is judged by its haplotypes, the
+ * log-probabilities of both are added. */
+static status run_batch(evaluate_model *m, const window_set *w, int64_t at, int64_t n,
+                        int64_t pieces, int64_t k, const question *q, int64_t person)
+{
+    const bool haplotypes = m->file->c.data.alleles == ALLELES_BOTH && !q->losses;
+    for (int hap = haplotypes; hap <= 2 * haplotypes; hap++) {
+        TRY(fill_batch(m, w, at, n, pieces, k, hap, m->file->classes > 0));
+        if (q->logp)
+            TRY(classify_batch(m, n, q->logp + at * m->file->classes));
+        if (q->sites)
+            TRY(sites_batch(m, n, q->sites + person * SITE_NUMBERS));
+        if (q->losses)
+            TRY(loss_batch(m, n, q->losses + 2 * person));
+    }
+    return STATUS_OK;
+}
+
+/* Windows [from, to) are one person's. */
 static status run_person(evaluate_model *m, const window_set *w, int64_t from, int64_t to,
-                         double *logp, double *loss, double *targets)
+                         const question *q, int64_t person)
 {
     const int64_t pieces = pieces_of(m, w->context);
     for (int64_t k = 0; k < pieces; k++)
         for (int64_t at = from; at < to; at += m->room) {
             const int64_t n = to - at < m->room ? to - at : m->room;
-            TRY(run_batch(m, w, at, n, pieces, k, logp, loss, targets));
+            TRY(run_batch(m, w, at, n, pieces, k, q, person));
         }
     return STATUS_OK;
 }
 
-/* This rank's people: every size-th, from its own number. losses (people, 2) or NULL. */
+/* This rank's people: every size-th, from its own number. */
 static status run_people(evaluate_model *m, const window_set *w, comm *c, const char *what,
-                         double *logp, double *losses)
+                         const question *q)
 {
     const int64_t pieces = pieces_of(m, w->context);
     progress p;
@@ -291,8 +367,7 @@ static status run_people(evaluate_model *m, const window_set *w, comm *c, const 
         while (to < w->n && w->at[to].person == w->at[from].person)
             to++;
         if (person % comm_size(c) == comm_rank(c))
-            TRY(run_person(m, w, from, to, logp, losses ? &losses[2 * person] : NULL,
-                           losses ? &losses[2 * person + 1] : NULL));
+            TRY(run_person(m, w, from, to, q, person));
         progress_show(&p, to, NULL);
         from = to;
     }
@@ -307,7 +382,7 @@ status evaluate_model_classes(evaluate_model *m, const window_set *w, comm *c, d
     snprintf(what, sizeof what, "evaluate %lld SNPs", (long long)w->context);
     for (int64_t i = 0; i < cells; i++)
         logp[i] = 0;
-    TRY(comm_agree(c, run_people(m, w, c, what, logp, NULL)));
+    TRY(comm_agree(c, run_people(m, w, c, what, &(question){.logp = logp})));
     TRY(comm_sum_f64(c, logp, cells));
     for (int64_t i = 0; i < cells; i++)
         if (!isfinite(logp[i]))
@@ -332,7 +407,7 @@ status evaluate_model_loss(evaluate_model *m, const window_set *w, comm *c, doub
         st = fail(STATUS_MEMORY, "%s: no memory for %lld people; close other programs",
                   m->file->path, (long long)people);
     if (st == STATUS_OK)
-        st = run_people(m, w, c, "perplexity", NULL, losses);
+        st = run_people(m, w, c, "perplexity", &(question){.losses = losses});
     st = comm_agree(c, st);
     if (st == STATUS_OK)
         st = comm_sum_f64(c, losses, people * 2);
@@ -342,4 +417,47 @@ status evaluate_model_loss(evaluate_model *m, const window_set *w, comm *c, doub
     }
     free(losses);
     return st;
+}
+
+status evaluate_model_sites(evaluate_model *m, const window_set *w, comm *c, site_calibration *out)
+{
+    const int64_t people = window_set_people(w);
+    double *sites = calloc((size_t)people * SITE_NUMBERS + 1, sizeof *sites);
+    status st = STATUS_OK;
+    *out = (site_calibration){0};
+    if (!sites)
+        st = fail(STATUS_MEMORY, "%s: no memory for %lld people; close other programs",
+                  m->file->path, (long long)people);
+    if (st == STATUS_OK)
+        st = run_people(m, w, c, "sites", &(question){.sites = sites});
+    st = comm_agree(c, st);
+    if (st == STATUS_OK)
+        st = comm_sum_f64(c, sites, people * SITE_NUMBERS);
+    for (int64_t i = 0; st == STATUS_OK && i < people; i++) {
+        const double *of = sites + i * SITE_NUMBERS;
+        for (int b = 0; b < SITE_BINS; b++) {
+            out->count[b] += (int64_t)of[b];
+            out->carried[b] += (int64_t)of[SITE_BINS + b];
+            out->predicted[b] += of[2 * SITE_BINS + b];
+        }
+        out->nll += of[3 * SITE_BINS];
+    }
+    free(sites);
+    return st;
+}
+
+int64_t site_calibration_sites(const site_calibration *s)
+{
+    int64_t n = 0;
+    for (int b = 0; b < SITE_BINS; b++)
+        n += s->count[b];
+    return n;
+}
+
+double site_calibration_error(const site_calibration *s)
+{
+    double off = 0;
+    for (int b = 0; b < SITE_BINS; b++)
+        off += fabs((double)s->carried[b] - s->predicted[b]);
+    return off / (double)site_calibration_sites(s);
 }

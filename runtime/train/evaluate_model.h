@@ -29,6 +29,26 @@ bool evaluate_model_predicts(const evaluate_model *m);
  * whose log-probabilities are added. Collective. */
 status evaluate_model_classes(evaluate_model *m, const window_set *w, comm *c, double *logp);
 
+/* What a site head says of single sites against what people carry: the sites behind a window's
+ * first (of each of its pieces), in equal bins of the probability that the person's own label gives
+ * to carrying it. */
+#define SITE_BINS 20
+typedef struct {
+    int64_t count[SITE_BINS], carried[SITE_BINS]; /* sites */
+    double predicted[SITE_BINS];                  /* sums of probabilities */
+    double nll;                                   /* -log p of all of them, nats */
+} site_calibration;
+
+/* Has it a site head? */
+bool evaluate_model_knows_sites(const evaluate_model *m);
+/* Collective. Windows of people without a label are passed over by a head that knows labels; a
+ * model of both haplotypes is asked for each of the two, one of both directions reads forward. */
+status evaluate_model_sites(evaluate_model *m, const window_set *w, comm *c, site_calibration *out);
+int64_t site_calibration_sites(const site_calibration *s);
+/* Expected calibration error: sum of n_bin / n |carried - predicted|, means of the bin; NAN without
+ * sites. */
+double site_calibration_error(const site_calibration *s);
+
 /* Summed loss in nats over the targets of all windows (the same cut), and how many targets.
  * Collective. */
 status evaluate_model_loss(evaluate_model *m, const window_set *w, comm *c, double *loss,

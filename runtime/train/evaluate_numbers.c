@@ -80,3 +80,25 @@ void altered_json(const evaluation *e, json_t *j)
                                   (json_int_t)n->wrong_carried, "wrong_absent",
                                   (json_int_t)n->wrong_absent));
 }
+
+json_t *sites_json(const evaluation *e)
+{
+    const site_calibration *s = &e->sites;
+    const context_result *r = &e->context[e->main_context];
+    const int64_t n = site_calibration_sites(s);
+    if (n == 0)
+        return json_null();
+    json_t *bins = json_array();
+    for (int b = 0; b < SITE_BINS; b++) {
+        const double sites = (double)s->count[b];
+        json_array_append_new(
+            bins, json_pack("{s:f,s:f,s:I,s:o,s:o}", "from", (double)b / SITE_BINS, "to",
+                            (double)(b + 1) / SITE_BINS, "n", (json_int_t)s->count[b], "predicted",
+                            json_number(s->predicted[b] / sites), "observed",
+                            json_number((double)s->carried[b] / sites)));
+    }
+    return json_pack("{s:f,s:I,s:f,s:I,s:I,s:I,s:o}", "ece", site_calibration_error(s), "n_sites",
+                     (json_int_t)n, "nats_per_site", s->nll / (double)n, "context",
+                     (json_int_t)r->windows.context, "n_people", (json_int_t)r->n_people,
+                     "n_windows", (json_int_t)r->windows.n, "bins", bins);
+}

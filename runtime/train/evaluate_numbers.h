@@ -18,6 +18,9 @@ json_t *groups_json(const evaluation *e, const context_result *r, const method_r
 /* [{a, b, a_as_b, b_as_a, share}] */
 json_t *confused_json(const evaluation *e, const method_result *m);
 
+/* {ece, n_sites, bins[{from, to, n, predicted, observed}], ...}, null without a site head. */
+json_t *sites_json(const evaluation *e);
+
 /* Adds regions, excluded_regions, missing, wrong and altered{} to the document. */
 void altered_json(const evaluation *e, json_t *j);
 

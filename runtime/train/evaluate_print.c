@@ -178,6 +178,18 @@ static void print_perplexity(const perplexity_result *p, FILE *to)
                 (long long)p->by_alpha[k], p->lookup_by_alpha[k][0], p->lookup_by_alpha[k][1]);
 }
 
+static void print_sites(const evaluation *e, FILE *to)
+{
+    const int64_t n = site_calibration_sites(&e->sites);
+    if (n == 0)
+        return;
+    fprintf(to,
+            "probabilities of single sites%s: calibration error %.4f (%lld sites of %lld people)\n",
+            evaluate_model_classifies(e->model) ? ", of the person's own label" : "",
+            site_calibration_error(&e->sites), (long long)n,
+            (long long)e->context[e->main_context].n_people);
+}
+
 void evaluate_print(const evaluation *e, FILE *to)
 {
     static const char *const splits[] = {"train", "valid", "test"};
@@ -199,4 +211,5 @@ void evaluate_print(const evaluation *e, FILE *to)
     }
     print_groups(e, &e->context[e->main_context], to);
     print_perplexity(&e->perplexity, to);
+    print_sites(e, to);
 }
