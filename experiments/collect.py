@@ -84,11 +84,11 @@ def read_trials(out, variant, evaluation):
 
 
 def results(trials, variant):
-    """{(method, context): {seed: result}}: the model's, or every method's where there is no model"""
+    """{(method, context): {seed: result}}: the model's, alone and with the pair, or every method's where there is no model"""
     by = {}
     for seed, (document, _) in trials.items():
         for r in document["results"]:
-            if (r["method"] == "model") != (variant == "simple"):
+            if r["method"].startswith("model") != (variant == "simple"):
                 by.setdefault((r["method"], r["context"]), {})[seed] = r
     return by
 
@@ -102,7 +102,7 @@ def table(out):
             seeds = sorted(of)
             got = [of[s] for s in seeds]
             same = base[evaluation].get(("model", context), {})
-            both = [s for s in seeds if s in same and variant not in ("base", "simple") and same[s]["n_windows"] == of[s]["n_windows"] and same[s]["n_people"] == of[s]["n_people"]
+            both = [s for s in seeds if s in same and variant not in ("base", "simple") and method == "model" and same[s]["n_windows"] == of[s]["n_windows"] and same[s]["n_people"] == of[s]["n_people"]
                     and len(same[s]["confusion"]) == len(of[s]["confusion"])]
             gains = [of[s]["accuracy"] - same[s]["accuracy"] for s in both]
             low, high = interval([r["accuracy"] for r in got])
@@ -145,6 +145,8 @@ def markdown(out, rows):
              "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"]
     for r in rows:
         name = r["method"] if r["variant"] == "simple" else r["variant"] + ("" if r["evaluation"] == "evaluate" else f" ({r['evaluation']})")
+        if r["method"] not in ("model", name):
+            name += " " + r["method"].removeprefix("model")
         gain = "–" if r["gain"] is None else f"{percent(r['gain'], '+')} {bracket(r['gain_low'], r['gain_high'], '+')}"
         lines.append("| " + " | ".join([name, r["what"], str(r["context"]), percent(r["accuracy"]), bracket(r["seeds_low"], r["seeds_high"]), bracket(r["people_low"], r["people_high"]), gain,
                                         f"{r['log_loss']:.3f}", f"{r['ece']:.3f}", percent(r["accuracy_person"]), f"{r['n_windows']:,}", f"{r['n_people']:,}", str(r["seeds"]),

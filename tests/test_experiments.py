@@ -132,8 +132,21 @@ def check_robustness(folder):
         assert "evaluate" not in line or line[line.index("--context") + 1] == ("8,16" if "--missing" in line else "16"), line
 
 
+def check_main(folder):
+    """The main study, small: one seed, unphased and phased, every simple method, the model with the pair"""
+    command = ["bash", os.path.join(SOURCE, "experiments", "ancestry.sh"), "people.vcf", "people.tsv", "main", "--phased", "--seeds", "1", "--steps", "4", "--contexts", "16", "--threads", "1",
+               "data.seq_len=16", "model.d_model=8", "model.d_inner=8", "model.l_max=18", "model.filter_order=8", "model.head_rank=4", "position.rank=4", "train.tokens_per_step=256", "train.eval_windows=20"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=dict(os.environ, PYTHON=sys.executable))
+    assert done.returncode == 0, (done.stdout[-2000:], done.stderr[-2000:])
+    rows = [line.split(" | ")[0].strip("| ") for line in done.stdout.splitlines() if line.startswith("| ")]
+    for name in ("majority", "density", "nb", "nb-absent", "logistic", "ngram", "pair", "haplotype", "li-stephens", "base", "base +pair", "phased"):
+        assert rows.count(name) == 1, (name, rows)
+    assert "alleles: both" in open(os.path.join(folder, "main", "phased", "seed-1", "run", "config.yaml")).read()
+
+
 with tempfile.TemporaryDirectory() as folder:
     check_collector(folder)
     check_script(folder)
     check_robustness(folder)
+    check_main(folder)
 print("ok")
