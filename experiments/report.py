@@ -20,8 +20,9 @@ import sys
 
 # One colour a method, the same in every picture: the model stands out, simple methods are quiet.
 COLOURS = {"model": "#b3362b", "logistic": "#1f5f8b", "nb-absent": "#6f8f3f", "nb": "#a7b86b", "density": "#9a7fb0",
-           "majority": "#8a8a8a", "ngram": "#c9892f", "pair": "#4a9c94", "haplotype": "#2e6f69", "li-stephens": "#333333"}
-MARKERS = {"model": "o", "logistic": "s", "nb-absent": "^", "nb": "v", "density": "D", "majority": "x"}
+           "majority": "#8a8a8a", "ngram": "#c9892f", "pair": "#4a9c94", "haplotype": "#2e6f69", "li-stephens": "#333333", "model+pair": "#7a1f4b"}
+MARKERS = {"model": "o", "logistic": "s", "nb-absent": "^", "nb": "v", "density": "D", "majority": "x", "ngram": "P", "pair": "X", "model+pair": "*"}
+MODELS = ["#b3362b", "#e08a6d", "#8c5a2b", "#d0579a"]  # several models in one picture: the last directory's is the first of these
 
 
 def fail(code, text):
@@ -118,12 +119,16 @@ class Pictures:
         return self.png(figure, f"Loss of {os.path.basename(run['name'].rstrip('/'))}")
 
     def accuracy(self, documents):
-        figure, axis = self.plt.subplots(figsize=(7.4, 4.0))
-        methods = {}
+        figure, axis = self.plt.subplots(figsize=(7.8, 4.4))
+        methods, own = {}, {}
         for source, document in documents:
             for r in document["results"]:
-                name = r["method"] if r["method"] != "model" or len(documents) == 1 else f"model {source}"
+                several = r["method"].startswith("model") and len(documents) > 1
+                name = f"{r['method']} {source}" if several else r["method"]
                 methods.setdefault((r["method"], name), {})[r["context"]] = r
+                if r["method"] == "model":
+                    own.setdefault(name, None)
+        own = {name: MODELS[k % len(MODELS)] for k, name in enumerate(reversed(own))}
         ticks = sorted({n for rows in methods.values() for n in rows})
         shift = {key: 1 + 0.012 * (k - len(methods) / 2) for k, key in enumerate(methods)}
         for (method, name), rows in methods.items():
@@ -131,7 +136,7 @@ class Pictures:
             y = [100 * rows[n]["accuracy"] for n in at]
             low, high = ([100 * rows[n]["ci_people"][k] if rows[n]["ci_people"][k] is not None else 100 * rows[n]["accuracy"] for n in at] for k in (0, 1))
             axis.errorbar([n * shift[(method, name)] for n in at], y, yerr=[[a - b for a, b in zip(y, low)], [b - a for a, b in zip(y, high)]],
-                          color=COLOURS.get(method, "#777777"), marker=MARKERS.get(method, "o"), ms=4.5, capsize=2.5,
+                          color=own.get(name, COLOURS.get(method, "#777777")), marker=MARKERS.get(method, "o"), ms=4.5, capsize=2.5,
                           lw=2 if method == "model" else 1.2, label=name, zorder=3 if method == "model" else 2)
         axis.set_xscale("log", base=2)
         n = {r["context"]: f"{r['context']}\n{r['n_windows']:,} windows\n{r['n_people']:,} people" for _, d in documents for r in d["results"]}
@@ -280,7 +285,7 @@ def write_html(out, runs, evaluations, simulated):
         parts.append("<p class='simulated'>SIMULATED data: these people do not exist; accuracies say nothing about real genomes.</p>")
     judged = [(e["name"], e["document"]) for e in evaluations if e["document"]["results"]]
     if judged:
-        parts.append("<h2>Accuracy against context</h2>" + image(draw.accuracy([(os.path.basename(os.path.normpath(n)), d) for n, d in judged]), "accuracy against context with intervals"))
+        parts.append("<h2>Accuracy against context</h2>" + image(draw.accuracy([(short_name(n), d) for n, d in judged]), "accuracy against context with intervals"))
     for name, document in judged:
         data, one = document["data"], chosen(document)
         parts.append(f"<h2>{html.escape(name)}</h2>{verdicts(document)}")
@@ -296,6 +301,12 @@ def write_html(out, runs, evaluations, simulated):
             parts.append(f"<h2>Training: {html.escape(run['name'])}</h2>" + image(draw.loss(run), "loss curve"))
             parts.append(f"<p class='note'>{len(run['train']):,} steps logged, {len(run['valid']):,} validations; last step {last['step']:,}.</p>")
     write_whole(out, "\n".join(parts).encode())
+
+
+def short_name(path):
+    """The last folder that says something: an evaluation inside a run is called as the run."""
+    folder, name = os.path.split(os.path.normpath(path))
+    return os.path.basename(folder) or name if name == "evaluate" else name
 
 
 def image(uri, alt):

@@ -1,7 +1,8 @@
-# The report from invented runs and evaluations: pictures inside the page, SIMULATED in each of them, a lost comparison
+# The report and the comparison from invented runs and evaluations: pictures inside the page, SIMULATED in each of them, a lost comparison
 # said plainly, n beside numbers, CSV and TensorBoard files, one line and the right code for damaged input.
 # Pictures need matplotlib: that part is skipped without it.
 import csv
+import gzip
 import json
 import os
 import re
@@ -85,6 +86,50 @@ def check_page(python, folder):
         assert not os.path.exists(page + ".tmp")
 
 
+def judge(folder, name, right, simulated=False, hash_="0123456789abcdef"):
+    """An evaluation of two people with two windows each; right: of each window, whether the model was."""
+    out = os.path.join(folder, name, "evaluate")
+    os.makedirs(out)
+    document = evaluation(simulated)
+    accuracy = sum(right) / len(right)
+    document["results"] = [result("logistic", 128, 0.5), result("model", 128, accuracy)]
+    document["paired"] = [{"a": "model", "b": "logistic", "context": 128, "difference": accuracy - 0.5, "ci_people": [accuracy - 0.6, accuracy - 0.4], "n_people": 2, "n_windows": 4}]
+    document["data"]["split_hash"] = hash_
+    with open(os.path.join(out, "evaluate.json"), "w") as f:
+        json.dump(document, f)
+    with gzip.open(os.path.join(out, "windows.tsv.gz"), "wt") as f:
+        f.write("sample\thap\tchrom\tstart\tend\tn_snps\tlabel\tpredicted\n")
+        for k, ok in enumerate(right):
+            f.write(f"{'AB'[k // 2]}\t0\t1\t{100 * k}\t{100 * k + 50}\t128\tX\t{'X' if ok else 'Y'}\n")
+    return out
+
+
+def check_comparison(python, folder):
+    def compare(*arguments):
+        return subprocess.run([python, os.path.join(SOURCE, "experiments", "compare.py"), *arguments], capture_output=True, text=True)
+
+    # Person A: one window more, person B: two more. Drawn again: 0.5, 0.75 or 1 of the windows, 0.5 and 1 with a quarter each.
+    first, second = judge(folder, "first", [1, 0, 0, 0]), judge(folder, "second", [1, 1, 1, 1])
+    done = compare(f"old={first}", f"new={second}")
+    assert done.returncode == 0, done.stderr
+    words = [line.split() for line in done.stdout.split("\n")]
+    assert ["old", "25.00", "[24.00,", "26.00]"] in words and ["new", "100.00", "[99.00,", "101.00]"] in words, done.stdout
+    assert ["old", "+75.00", "[+50.00,", "+100.00]"] in words and ["logistic", "+50.00", "[+40.00,", "+60.00]"] in words, done.stdout
+    assert "new is better than logistic, old" in done.stdout and "LOST" not in done.stdout and "SIMULATED" not in done.stdout
+    done = compare(f"new={second}", f"old={first}", "--simulated")
+    assert "old LOST to logistic, new" in done.stdout and "better" not in done.stdout and done.stdout.startswith("SIMULATED"), done.stdout
+    assert ["new", "-75.00", "[-100.00,", "-50.00]"] in [line.split() for line in done.stdout.split("\n")], done.stdout
+    one_line(compare(f"a={first}", f"b={judge(folder, 'other', [1, 1, 1, 1], hash_='f' * 16)}"), 3, "other windows")
+    one_line(compare(f"a={first}", f"b={judge(folder, 'fewer', [1, 1, 1])}"), 3, "other windows")
+    one_line(compare(f"a={folder}"), 3, "not an evaluation")
+    page = os.path.join(folder, "two.html")
+    done = report(python, os.path.join(folder, "first"), os.path.join(folder, "second"), "-o", page)
+    assert done.returncode == 0, done.stderr
+    sys.path.insert(0, os.path.join(SOURCE, "experiments"))
+    import report as module
+    assert module.short_name("/a/study/evaluate/") == "study" and module.short_name("judged/x") == "x" and module.short_name("evaluate") == "evaluate"
+
+
 def check_csv(folder):
     run, judged = make_inputs(os.path.join(folder, "csv"), False)
     out = os.path.join(folder, "out.csv")
@@ -148,4 +193,5 @@ with tempfile.TemporaryDirectory() as folder:
         print("no Python with matplotlib (./launch/setup --python makes one): pictures are not tested")
         sys.exit(77)
     check_page(python, folder)
+    check_comparison(python, os.path.join(folder, "compared"))
 print("ok")
