@@ -24,10 +24,16 @@ typedef struct {
 
 typedef struct draws draws;
 
-/* Builds the index of pieces for a mode and holds data.seq_len against it: STATUS_DATA where a
- * window is longer than every piece of the training people (both numbers are named; seq_len 0: not
- * asked). Keeps a pointer to d. Unphased heterozygotes with alleles: haplotype are refused (a
- * person is named) unless data.unphased: drop. dataset_block must have run. */
+/* Builds the index of pieces as c says (alleles, max_gap, exclude), who can be drawn, and for
+ * sampling: mating who can be mated. Keeps a pointer to d, on which dataset_block must have run,
+ * and dataset_take before where only some of the training people take part: the draws never see the
+ * others. STATUS_DATA where
+ *   a window of data.seq_len is longer than every piece of the training people (both numbers are
+ *   named; seq_len 0: not asked);
+ *   anybody of the set has unphased heterozygotes, with alleles: haplotype or both (a person is
+ *   named), unless data.unphased: drop.
+ * STATUS_USAGE where data.exclude names a chromosome that the set lacks. Mating with unphased
+ * training people is a warning: real people are drawn. */
 status draws_open(const dataset *d, const config_data *c, uint64_t seed, draws **out);
 void draws_close(draws **x);
 

@@ -1,8 +1,8 @@
 /* ranks: 1 2 3
  * Baselines that know linkage against direct evaluation of their formulas in double, on people made
  * of few founders: with uncalled sites, unions and single haplotypes, windows longer than a
- * stretch; the same bits for any number of ranks, threads and units; refusals where phase is
- * missing. */
+ * stretch, fewer training people; the same bits for any number of ranks, threads and units;
+ * refusals where phase is missing. */
 #include "runtime/core/rng.h"
 #include "runtime/train/baseline_unit.h"
 #include "runtime/train/statistics.h"
@@ -147,16 +147,28 @@ static void near(double got, double want, double tolerance)
 
 /* ---- direct evaluation: one stretch and class at a time ---- */
 
+enum { HAPLOTYPES = TRAIN / LABELS * 2 };
+static int haplotypes =
+    HAPLOTYPES; /* of a label's training people, fewer where some are left out */
+
+/* The i-th training person of a label. */
+static int training_person(int label, int i)
+{
+    for (int p = label; p < PEOPLE; p += LABELS)
+        if (s.people[p].split == SPLIT_TRAIN && i-- == 0)
+            return p;
+    fail_msg("label %d has no such training person", label);
+    return 0;
+}
 /* haplotype of a training person of the label: i = 0 .. 2 people - 1 */
 static const bool *training(int label, int i)
 {
-    return s.hap[LABELS * (i / 2) + label][i % 2];
+    return s.hap[training_person(label, i / 2)][i % 2];
 }
 static bool training_uncalled(int label, int i, int k)
 {
-    return s.uncalled[LABELS * (i / 2) + label][k] && !training(label, i)[k];
+    return s.uncalled[training_person(label, i / 2)][k] && !training(label, i)[k];
 }
-enum { HAPLOTYPES = TRAIN / LABELS * 2 };
 
 typedef struct {
     int person, hap, first, last; /* hap 0: union */
@@ -177,8 +189,8 @@ static bool judged_uncalled(const span *w, int k)
 static double direct_pair(const span *w, int label)
 {
     double sum = 0;
-    for (int i = 0; i < HAPLOTYPES; i++)
-        for (int j = 0; j < HAPLOTYPES; j++) {
+    for (int i = 0; i < haplotypes; i++)
+        for (int j = 0; j < haplotypes; j++) {
             double likelihood = 1;
             for (int k = w->first; k <= w->last; k++) {
                 if (judged_uncalled(w, k))
@@ -190,7 +202,7 @@ static double direct_pair(const span *w, int label)
             }
             sum += likelihood;
         }
-    return log(sum / HAPLOTYPES / HAPLOTYPES);
+    return log(sum / haplotypes / haplotypes);
 }
 
 static double emission(const span *w, int label, int i, int k)
@@ -205,32 +217,32 @@ static double emission(const span *w, int label, int i, int k)
 static double direct_haplotype(const span *w, int label)
 {
     double sum = 0;
-    for (int i = 0; i < HAPLOTYPES; i++) {
+    for (int i = 0; i < haplotypes; i++) {
         double likelihood = 1;
         for (int k = w->first; k <= w->last; k++)
             likelihood *= emission(w, label, i, k);
         sum += likelihood;
     }
-    return log(sum / HAPLOTYPES);
+    return log(sum / haplotypes);
 }
 
 /* Every transition written out. */
 static double direct_li_stephens(const span *w, int label)
 {
     double state[HAPLOTYPES], next[HAPLOTYPES], sum = 0;
-    for (int i = 0; i < HAPLOTYPES; i++)
-        state[i] = emission(w, label, i, w->first) / HAPLOTYPES;
+    for (int i = 0; i < haplotypes; i++)
+        state[i] = emission(w, label, i, w->first) / haplotypes;
     for (int k = w->first + 1; k <= w->last; k++) {
-        for (int to = 0; to < HAPLOTYPES; to++) {
+        for (int to = 0; to < haplotypes; to++) {
             next[to] = 0;
-            for (int from = 0; from < HAPLOTYPES; from++)
+            for (int from = 0; from < haplotypes; from++)
                 next[to] += state[from] * ((from == to ? 1 - LI_STEPHENS_JUMP : 0) +
-                                           LI_STEPHENS_JUMP / HAPLOTYPES);
+                                           LI_STEPHENS_JUMP / haplotypes);
             next[to] *= emission(w, label, to, k);
         }
         memcpy(state, next, sizeof state);
     }
-    for (int i = 0; i < HAPLOTYPES; i++)
+    for (int i = 0; i < haplotypes; i++)
         sum += state[i];
     return log(sum);
 }
@@ -244,14 +256,14 @@ typedef struct {
 static void make_lists(const panel *p, int label, int block, lists *out)
 {
     const bool single = p->alleles == ALLELES_HAPLOTYPE;
-    out->n = single ? HAPLOTYPES : p->phased ? NGRAM_MATINGS : HAPLOTYPES / 2;
+    out->n = single ? haplotypes : p->phased ? NGRAM_MATINGS : haplotypes / 2;
     for (int i = 0; i < out->n; i++) {
         int a = single ? i : 2 * i, b = single ? i : 2 * i + 1;
         if (!single && p->phased) {
             rng r = rng_at(p->seed, RNG_BASELINE, (uint64_t)1 << 32 | (uint64_t)block,
                            (uint32_t)(label * NGRAM_MATINGS + i));
-            a = (int)rng_below(&r, HAPLOTYPES);
-            b = (int)rng_below(&r, HAPLOTYPES - 1);
+            a = (int)rng_below(&r, haplotypes);
+            b = (int)rng_below(&r, haplotypes - 1);
             b += b >= a;
         }
         out->length[i] = 0;
@@ -285,8 +297,8 @@ static double carrier_share(const panel *p, int label, int k)
 {
     double carriers = 0, called = 0;
     const bool single = p->alleles == ALLELES_HAPLOTYPE;
-    for (int i = 0; i < HAPLOTYPES; i += single ? 1 : 2) {
-        called += !s.uncalled[LABELS * (i / 2) + label][k];
+    for (int i = 0; i < haplotypes; i += single ? 1 : 2) {
+        called += !s.uncalled[training_person(label, i / 2)][k];
         carriers += training(label, i)[k] || (!single && training(label, i + 1)[k]);
     }
     return (carriers + 0.5) / (called + 1);
@@ -428,6 +440,30 @@ static void people_without_phase(void **state)
     draws_close(&x);
 }
 
+/* data.train_people: whom the model does not train on, no method may match. */
+static void fewer_people(void **state)
+{
+    (void)state;
+    draws *x = open_draws(ALLELES_UNION);
+    panel *p = NULL;
+    assert_int_equal(dataset_take(&s.d, TRAIN / 2, 5), STATUS_OK);
+    haplotypes = HAPLOTYPES / 2;
+    int left = 0;
+    for (int i = 0; i < TRAIN; i++)
+        left += s.people[i].split == SPLIT_NONE;
+    assert_int_equal(left, TRAIN / 2);
+    assert_int_equal(panel_open(&s.d, ALLELES_UNION, 7, 1, &p), STATUS_OK);
+    compare(p, x, BASELINE_NGRAM, 24, 13);
+    compare(p, x, BASELINE_PAIR, 24, 1);
+    compare(p, x, BASELINE_HAPLOTYPE, 24, 1);
+    compare(p, x, BASELINE_LI_STEPHENS, 24, 1);
+    panel_close(&p);
+    haplotypes = HAPLOTYPES;
+    for (int i = 0; i < TRAIN; i++)
+        s.people[i].split = SPLIT_TRAIN;
+    draws_close(&x);
+}
+
 /* Threads, units, ranks, and what was judged before make no difference. */
 static void one_answer(void **state)
 {
@@ -494,6 +530,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(scores_are_the_direct_ones),
         cmocka_unit_test(single_haplotypes_are_judged_alone),
         cmocka_unit_test(people_without_phase),
+        cmocka_unit_test(fewer_people),
         cmocka_unit_test(one_answer),
     };
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -168,8 +168,9 @@ const field config_fields[] = {
 
     WORD("objective", objective, 0, "autoregressive",
          "what is predicted: autoregressive, the next carried allele from alleles and positions so "
-         "far; position-conditioned, also given the next position; next-site (the last two are not "
-         "in this version)",
+         "far; position-conditioned, also given the next position; next-site, which sites are "
+         "carried "
+         "(without labels the pretraining of a class-conditional head)",
          "autoregressive", "position-conditioned", "next-site"),
 
     FIXED("optimizer.name", "adamw", "the optimizer of everything but position rows"),

@@ -65,7 +65,7 @@ void field_expects(const field *f, char *text, size_t size)
         words_text(f, text, size);
         return;
     case FIELD_TEXT:
-        snprintf(text, size, "a file name");
+        snprintf(text, size, f->flags & FIELD_PATH ? "a file name" : "a text");
         return;
     case FIELD_STAGES:
         snprintf(text, size, "a list of {seq_len: N, steps: N, context_parallel: N}");
