@@ -3,7 +3,7 @@
 # With --phased also the model of both haplotypes, and the methods that read phase. Skips what is done, resumes what was cut.
 # usage: experiments/ancestry.sh VCF MAP OUT [--phased] [options of trials.sh] [key=value ...]
 . "$(dirname "$0")/trials.sh"
-steps=16000 contexts=128,256,512,1024 phased=0
+steps=3200 contexts=128,256,512,1024 phased=0
 
 own_option() { return 1; }
 
