@@ -95,6 +95,9 @@ static status parse(const cli *c, evaluate_options *o, changes *x, cli_common *c
          "window lengths in carried sites (128,256,512,1024)"},
         {"stride", 0, OPTION_INTEGER, &o->stride, "N",
          "sites from one window to the next (its length)"},
+        {"piece", 0, OPTION_INTEGER, &o->piece, "N",
+         "carried sites that the model reads at once; pieces of longer windows are added (as many "
+         "as it can)"},
         {"baselines", 0, OPTION_TEXT, &baselines, "LIST",
          "majority, density, nb, nb-absent, logistic, lookup (all these); ngram, pair; phased "
          "people "
@@ -124,6 +127,8 @@ static status parse(const cli *c, evaluate_options *o, changes *x, cli_common *c
         return fail(STATUS_USAGE, "evaluate: no folder for the results; give one with -o");
     if (o->stride < 0)
         return fail(STATUS_USAGE, "--stride: %lld; give 1 or more", (long long)o->stride);
+    if (o->piece < 0)
+        return fail(STATUS_USAGE, "--piece: %lld; give 1 or more", (long long)o->piece);
     if (o->rounds < 1 || o->rounds > 1000000)
         return fail(STATUS_USAGE, "--bootstrap: %lld rounds; give 1 to 1000000",
                     (long long)o->rounds);

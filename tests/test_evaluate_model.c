@@ -162,6 +162,11 @@ static void classes_of_windows_and_of_pieces(void **state)
     assert_int_equal(evaluate_model_file(e)->step, 7);
     judge_classes(e, m, 24, 1);
     judge_classes(e, m, 45, 2); /* l_max is 40: pieces of 22 and 23 */
+    evaluate_model_pieces(e, 64);
+    judge_classes(e, m, 45, 2); /* no longer than l_max */
+    evaluate_model_pieces(e, 16);
+    judge_classes(e, m, 45, 3);
+    judge_classes(e, m, 12, 1);
     evaluate_model_close(&e);
     model_close(&m);
 }

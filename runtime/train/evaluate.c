@@ -75,6 +75,7 @@ static status open_all(evaluation *e, comm *c)
                    window_set_config(e->model ? evaluate_model_config(e->model) : NULL, &e->data)));
     if (e->model) { /* the simple methods learn from the same people */
         const config *of = evaluate_model_config(e->model);
+        evaluate_model_pieces(e->model, e->o.piece);
         TRY(comm_agree(c, dataset_take(e->d, of->data.train_people, (uint64_t)of->seed)));
     }
     TRY(check_people(e));

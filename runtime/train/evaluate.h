@@ -23,6 +23,7 @@ typedef struct {
     int n_contexts;
     bool contexts_given; /* a context without a single window is then an error, not a warning */
     int64_t stride;      /* carried sites; 0: the context */
+    int64_t piece;       /* carried sites that the model reads at once; 0: as many as it can */
     bool baselines[BASELINE_KINDS];
     int64_t rounds;                 /* of the bootstrap */
     const regions *where, *exclude; /* sorted; judged and not judged; empty or NULL: all */

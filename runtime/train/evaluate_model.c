@@ -23,6 +23,7 @@ struct evaluate_model {
     const dataset *d;
     int *class_of;       /* (file->classes) class of the data set */
     double *row;         /* (file->classes) one window's, in that order */
+    int64_t longest;     /* tokens that a piece of a window may have; 0: any */
     int64_t room;        /* sequences a micro-batch */
     feed f;              /* the micro-batch; its length is that of a piece */
     float *class_logits; /* (room, classes), twice: for the other reading */
@@ -116,6 +117,7 @@ status evaluate_model_open(const char *name, const dataset *d, device_kind where
     m->d = d;
     TRY_GOTO(failed, device_open(where, threads, &m->dev));
     TRY_GOTO(failed, model_file_open(name, -1, NULL, 0, m->dev, &m->file));
+    evaluate_model_pieces(m, m->file->c.model.l_max);
     TRY_GOTO(failed, match_labels(m, name));
     TRY_GOTO(failed, match_data(m, name));
     TRY_GOTO(failed, model_sites_place(m->file, d));
@@ -194,8 +196,14 @@ static status feed_for(evaluate_model *m, int64_t length)
     return feed_open(m->room, length, feed_wants_spans(&m->file->c), &m->f);
 }
 
-/* Equal pieces of a window that is longer than the model: piece k of `pieces`; all windows of a set
- * have the same pieces. */
+void evaluate_model_pieces(evaluate_model *m, int64_t tokens)
+{
+    if (tokens > 0 && (m->longest == 0 || tokens < m->longest))
+        m->longest = tokens;
+}
+
+/* Equal pieces of a window that is longer than they may be: piece k of `pieces`; all windows of a
+ * set have the same pieces. */
 static window piece_of_window(const window *w, int64_t pieces, int64_t k)
 {
     window p = *w;
@@ -207,7 +215,7 @@ static window piece_of_window(const window *w, int64_t pieces, int64_t k)
 
 static int64_t pieces_of(const evaluate_model *m, int64_t length)
 {
-    const int64_t most = m->file->c.model.l_max > 0 ? m->file->c.model.l_max : length;
+    const int64_t most = m->longest > 0 ? m->longest : length;
     return (length + most - 1) / most;
 }
 

@@ -18,6 +18,10 @@ status evaluate_model_open(const char *name, const dataset *d, device_kind where
                            evaluate_model **out);
 void evaluate_model_close(evaluate_model **m);
 
+/* Windows beyond this many tokens are cut into equal pieces whose log-probabilities are added; by
+ * default those beyond l_max. */
+void evaluate_model_pieces(evaluate_model *m, int64_t tokens);
+
 const config *evaluate_model_config(const evaluate_model *m);
 /* The file it came from, its step and its labels. */
 const model_file *evaluate_model_file(const evaluate_model *m);
@@ -25,7 +29,7 @@ const model_file *evaluate_model_file(const evaluate_model *m);
 bool evaluate_model_classifies(const evaluate_model *m);
 bool evaluate_model_predicts(const evaluate_model *m);
 
-/* Normalised log-probabilities (n, classes). Windows longer than l_max are cut into equal pieces
+/* Normalised log-probabilities (n, classes). Windows longer than a piece are cut into equal pieces
  * whose log-probabilities are added. Collective. */
 status evaluate_model_classes(evaluate_model *m, const window_set *w, comm *c, double *logp);
 

@@ -72,6 +72,7 @@ void altered_json(const evaluation *e, json_t *j)
     region_list(e, e->o.exclude, out);
     json_object_set_new(j, "regions", in);
     json_object_set_new(j, "excluded_regions", out);
+    json_object_set_new(j, "piece", json_integer(e->o.piece));
     json_object_set_new(j, "missing", json_number(e->o.missing));
     json_object_set_new(j, "wrong", json_number(e->o.wrong));
     json_object_set_new(j, "altered",
