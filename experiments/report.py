@@ -144,7 +144,15 @@ class Pictures:
         axis.set_xlim(ticks[0] / 1.25, ticks[-1] * 1.25)
         axis.minorticks_off()
         axis.set_xlabel("SNPs in a window")
-        axis.set_ylabel("accuracy (%)")
+        # By the logarithm of the errors: 98 and 99 % are as far apart as 80 and 90 %.
+        import numpy as np
+        axis.set_yscale("function", functions=(lambda a: -np.log10(np.maximum(100 - np.asarray(a), 0.05)), lambda x: 100 - 10.0 ** -np.asarray(x)))
+        floor = min(100 * r["ci_people"][0] if r["ci_people"][0] is not None else 100 * r["accuracy"] for rows in methods.values() for r in rows.values())
+        axis.set_ylim(max(0, floor - 5), 99.97)
+        marks = [t for t in (0, 30, 50, 70, 80, 90, 95, 98, 99, 99.5, 99.9) if t > floor - 5]
+        axis.set_yticks(marks, [f"{t:g}" for t in marks])
+        axis.minorticks_off()
+        axis.set_ylabel("accuracy (%), by the logarithm of the errors")
         axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
         return self.png(figure, "Accuracy against context, 95 % intervals over people")
 
