@@ -21,7 +21,7 @@ row base evaluate 'the ancestry model, unphased'
 judge simple 1 evaluate "$data" --baselines "$simple"
 for seed in $seeds; do
     trial base "$seed" "$data"
-    judge base "$seed" evaluate "$data" --baselines logistic,ngram,pair
+    judge base "$seed" evaluate "$data" --baselines nb,nb-absent,logistic,ngram,pair
     [ "$phased" = 1 ] || continue
     # A haplotype carries about three quarters of the sites that both do together.
     length=(data.seq_len=96)
