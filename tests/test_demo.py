@@ -8,6 +8,7 @@ import gzip
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -31,11 +32,11 @@ def house(folder):
     os.makedirs(os.path.join(root, "launch"))
     os.makedirs(os.path.join(root, "build"))
     shutil.copytree(os.path.join(SOURCE, "experiments"), os.path.join(root, "experiments"))
-    for name in ("demo.yaml", "demo-study.yaml"):  # what is shown here is the path, with an eighth of the tokens
+    for name in ("demo.yaml", "demo-study.yaml"):  # what is shown here is the path, with few tokens
         path = os.path.join(root, "experiments", name)
-        text = open(path).read()
-        assert text.count("tokens_per_step: 8192") == 1, name
-        open(path, "w").write(text.replace("tokens_per_step: 8192", "tokens_per_step: 1024"))
+        text, changed = re.subn(r"tokens_per_step: \d+", "tokens_per_step: 1024", open(path).read())
+        assert changed == 1, name
+        open(path, "w").write(text)
     for name in ("demo", "lib.sh"):
         shutil.copy(os.path.join(SOURCE, "launch", name), os.path.join(root, "launch", name))
     for name in ("setup", "build"):
