@@ -1,9 +1,8 @@
-/* Opening a device: threads, the check of the product library, and the two rates that make up the
- * floor of `bench`. Cost queries are answered for the number of threads of the device that was
+/* Opening a CPU device: threads, the check of the product library, and the two rates that make up
+ * the floor of `bench`. Cost queries are answered for the number of threads of the device that was
  * opened last. */
 #include "kernels/device.h"
 
-#include "kernels/cpu/fft.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/ops.h"
 
@@ -39,15 +38,6 @@ status device_open(device_kind kind, int threads, device **out)
     dev->threads = threads;
     *out = dev;
     return STATUS_OK;
-}
-
-void device_close(device **dev)
-{
-    if (!dev || !*dev)
-        return;
-    fft_plans_free(&(*dev)->state);
-    free(*dev);
-    *dev = NULL;
 }
 
 #define MEASURE_TILE 256                 /* columns, as the operations use */

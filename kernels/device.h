@@ -7,6 +7,7 @@
 #include "runtime/core/status.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 typedef enum { DEVICE_CPU, DEVICE_CUDA } device_kind;
@@ -48,6 +49,17 @@ const char *op_name(op_kind kind);
  * thread count. */
 status device_open(device_kind kind, int threads, device **out);
 void device_close(device **dev);
+
+/* Memory that the device's operations work on: the host's own for a CPU. Taken before steps begin,
+ * never inside one; not zeroed; aligned to ARENA_ALIGN at least. */
+status device_memory_take(device *dev, size_t bytes, void **out);
+void device_memory_give(device *dev, void *memory);
+/* Host -> device, in the order of the operations; `from` stays as it is until the next wait. */
+status device_upload(device *dev, void *to, const void *from, size_t bytes);
+/* Device -> host; everything queued before it has run when it returns. */
+status device_download(device *dev, void *to, const void *from, size_t bytes);
+/* Returns when everything queued has run, with the first error of it. */
+status device_wait(device *dev);
 
 /* Measured in this process, for the floor that `bench` divides by: products (FLOP/s, best of the
  * model's shapes at this width) and copy bandwidth (bytes read + written, per second). */

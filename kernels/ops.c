@@ -3,6 +3,8 @@
 #include "kernels/ops.h"
 #include "runtime/core/log.h"
 
+#include <stdlib.h>
+
 /* Runs an operation and adds its wall time to the device's account: two clock reads beside work of
  * microseconds at least. */
 #define TIMED(kind, call)                                                                          \
@@ -19,6 +21,40 @@ const char *op_name(op_kind kind)
                                                "mixout", "mlp",   "head",      "classify",
                                                "ranges", "sites", "optimizer", "rows"};
     return NAME[kind];
+}
+
+void device_close(device **dev)
+{
+    if (!dev || !*dev)
+        return;
+    (*dev)->ops->close(*dev);
+    free(*dev);
+    *dev = NULL;
+}
+
+status device_memory_take(device *dev, size_t bytes, void **out)
+{
+    return dev->ops->memory_take(dev, bytes, out);
+}
+
+void device_memory_give(device *dev, void *memory)
+{
+    dev->ops->memory_give(dev, memory);
+}
+
+status device_upload(device *dev, void *to, const void *from, size_t bytes)
+{
+    return dev->ops->upload(dev, to, from, bytes);
+}
+
+status device_download(device *dev, void *to, const void *from, size_t bytes)
+{
+    return dev->ops->download(dev, to, from, bytes);
+}
+
+status device_wait(device *dev)
+{
+    return dev->ops->wait(dev);
 }
 
 status embed_forward(device *dev, const embed_args *a, float *residual, arena *ws)

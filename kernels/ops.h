@@ -351,6 +351,13 @@ status rows_catch_up(device *dev, const rows_adam_args *a, int64_t count, int64_
  * ---------------------------------------------------------------- */
 struct ops_table {
     const char *name;
+    /* What kernels/device.h declares as device_NAME. */
+    void (*close)(device *);
+    status (*memory_take)(device *, size_t, void **);
+    void (*memory_give)(device *, void *);
+    status (*upload)(device *, void *, const void *, size_t);
+    status (*download)(device *, void *, const void *, size_t);
+    status (*wait)(device *);
     status (*embed_forward)(device *, const embed_args *, float *, arena *);
     status (*embed_backward)(device *, const embed_args *, const float *, float *, float *const *,
                              float *const *, arena *);

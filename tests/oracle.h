@@ -6,6 +6,9 @@
 
 #include "kernels/ops.h"
 #include "runtime/core/rng.h"
+#ifdef TEST_CUDA
+#include "kernels/cuda/cuda.h"
+#endif
 
 #include <math.h>
 #include <setjmp.h>
@@ -172,12 +175,45 @@ typedef struct {
     arena ws;
 } bench;
 
-/* `threads` must be set before the cost is asked for: costs answer for the device opened last. */
+/* `threads` must be set before the cost is asked for: costs answer for the device opened last.
+ * TEST_CUDA: the same test on a GPU (or on what stands in for one); skipped where there is none. */
 static inline void bench_device(bench *b, int threads)
 {
     memset(b, 0, sizeof *b);
+#ifdef TEST_CUDA
+    int count = 0;
+    if (cudaGetDeviceCount(&count) != cudaSuccess || count == 0) {
+        printf("skipped: no GPU here\n");
+        exit(77);
+    }
+    if (device_open_cuda(0, threads, &b->dev) != STATUS_OK)
+        fail_msg("%s", failure_last()->text);
+#else
     if (device_open(DEVICE_CPU, threads, &b->dev) != STATUS_OK)
         fail_msg("%s", failure_last()->text);
+#endif
+}
+
+/* An array of the test, of n floats, where the device's operations can have it: the array itself on
+ * a CPU, a copy in memory of its own otherwise. */
+static inline float *bench_lend(bench *b, const float *host, int64_t n)
+{
+    void *on = (float *)host;
+    if (b->dev->kind != DEVICE_CPU &&
+        (device_memory_take(b->dev, (size_t)n * sizeof *host, &on) != STATUS_OK ||
+         device_upload(b->dev, on, host, (size_t)n * sizeof *host) != STATUS_OK))
+        fail_msg("%s", failure_last()->text);
+    return on;
+}
+
+/* Back with what was written to it (host NULL: nothing was), after everything queued. */
+static inline void bench_return(bench *b, float *on, float *host, int64_t n)
+{
+    if (b->dev->kind == DEVICE_CPU)
+        return;
+    if (host && device_download(b->dev, host, on, (size_t)n * sizeof *host) != STATUS_OK)
+        fail_msg("%s", failure_last()->text);
+    device_memory_give(b->dev, on);
 }
 
 static inline void bench_poison(bench *b)

@@ -1,4 +1,4 @@
-/* ranks: 1
+/* ranks: 1   on: cuda
  * adamw: sixty steps against PyTorch's formula in double, from step 0 and from a late one, with
  * clipping, schedule and decay; the same bits for any number of threads. */
 #include "tests/oracle.h"
@@ -55,7 +55,12 @@ static void many_steps(int64_t n, int64_t first, double decay)
         for (int t = 0; t < 3; t++) {
             bench b;
             bench_device(&b, t + 1);
-            OK(adamw_update(b.dev, &a, n, p[t], g, m[t], v[t]));
+            float *const host[] = {p[t], g, m[t], v[t]}, *on[4];
+            for (int i = 0; i < 4; i++)
+                on[i] = bench_lend(&b, host[i], n);
+            OK(adamw_update(b.dev, &a, n, on[0], on[1], on[2], on[3]));
+            for (int i = 0; i < 4; i++)
+                bench_return(&b, on[i], host[i], n);
             device_close(&b.dev);
         }
     }

@@ -6,7 +6,7 @@ if ! command -v clang-format >/dev/null 2>&1; then
     exit 77
 fi
 bad=0
-for file in $(find runtime kernels comm io model launch tests -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh'); do
+for file in $(find runtime kernels comm io model launch tests -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' -o -name '*.cpp'); do
     if ! clang-format --style=file "$file" | cmp -s - "$file"; then
         echo "$file: not formatted; clang-format -i $file"
         bad=1

@@ -12,15 +12,17 @@ HEADERS = {  # who may include what
     "hdf5.h": {"io", "tests"},
     "nccl.h": {"comm", "tests"},
     "cuda_runtime.h": {"kernels", "comm", "tests"},
+    "cuda_bf16.h": {"kernels", "tests"},
     "cufft.h": {"kernels", "tests"},
     "cublas_v2.h": {"kernels", "tests"},
     "cblas.h": {"kernels", "tests"},
     "fftw3.h": {"kernels", "tests"},
     "yaml.h": {"runtime/core"},
 }
+GPU_HEADERS = {"cuda_runtime.h", "cuda_bf16.h", "cufft.h", "cublas_v2.h", "kernels/cuda/cuda.h", "kernels/cuda/launch.cuh"}
 MOST_LINES = 600
 UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b|not implemented|placeholder", re.I)
-C_FILE = (".c", ".h", ".cu", ".cuh")
+C_FILE = (".c", ".h", ".cu", ".cuh", ".cpp")
 
 
 def floor_of(path):
@@ -50,6 +52,10 @@ def faults(path, text):
         there = floor_of(included)
         if here in FLOORS and there in FLOORS and FLOORS.index(there) > FLOORS.index(here):
             yield f"{path}:{number}: {here} includes {included} of {there}: upward"
+        if path.endswith(".cpp") and here != "tests":
+            yield f"{path}: C++ is for kernels (.cu) and tests"
+        if included in GPU_HEADERS and here == "kernels" and not path.startswith("kernels/cuda/"):
+            yield f"{path}:{number}: {included} belongs to kernels/cuda"
         if here in FLOORS and there == "tests":
             yield f"{path}:{number}: the program includes a test's header"
         generated = included == "version_commit.h"
@@ -72,6 +78,11 @@ def planted():
         ("io/a.c", "/* a */\n/* TO" + "DO: mend */\n", True),
         ("io/a.c", "/* a */\n" * (MOST_LINES + 1), True),
         ("launch/a.c", '/* a */\n#include "tests/small.h"\n', True),
+        ("kernels/a.c", "/* a */\n#include <cuda_runtime.h>\n", True),
+        ("kernels/cpu/a.c", '/* a */\n#include "kernels/cuda/cuda.h"\n', True),
+        ("model/a.c", "/* a */\n#include <cuda_runtime.h>\n", True),
+        ("kernels/cuda/a.cpp", "/* a */\n#include <cuda_runtime.h>\n", True),
+        ("kernels/cuda/a.cu", '/* a */\n#include "kernels/cuda/launch.cuh"\n#include <cufft.h>\n', False),
         ("launch/a.c", '/* a */\n#include "runtime/train/plan.h"\n#include <mpi.h>\n', False),
         ("io/a.c", '/* a */\n#include <hdf5.h>\n#include "comm/comm.h"\n#include "io/dataset.h"\n', False),
         ("runtime/train/a.c", '/* a */\n#include "runtime/core/log.h"\n#include "model/model.h"\n', False),

@@ -1,4 +1,4 @@
-/* ranks: 1
+/* ranks: 1   on: cuda
  * norm_squares: against sums in long double; the same bits for any number of threads; NaN and
  * infinity come through. */
 #include "tests/oracle.h"
@@ -9,7 +9,9 @@ static double norm_of(const float *x, int64_t n, int threads)
     double sum = NAN;
     bench_device(&b, threads);
     bench_workspace(&b, 64);
-    OK(norm_squares(b.dev, x, n, &sum, &b.ws));
+    float *on = bench_lend(&b, x, n);
+    OK(norm_squares(b.dev, on, n, &sum, &b.ws));
+    bench_return(&b, on, NULL, n);
     assert_int_equal(b.ws.used, 0);
     arena_close(&b.ws);
     device_close(&b.dev);

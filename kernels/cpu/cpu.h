@@ -6,6 +6,11 @@
 
 #include "kernels/ops.h"
 
+void device_close_cpu(device *dev);
+status memory_take_cpu(device *dev, size_t bytes, void **out);
+void memory_give_cpu(device *dev, void *memory);
+status copy_cpu(device *dev, void *to, const void *from, size_t bytes);
+status device_wait_cpu(device *dev);
 status embed_forward_cpu(device *dev, const embed_args *a, float *residual, arena *ws);
 status embed_backward_cpu(device *dev, const embed_args *a, const float *dresidual, float *dE,
                           float *const *dA, float *const *dBm, arena *ws);

@@ -3,6 +3,12 @@
 
 const ops_table ops_cpu = {
     .name = "cpu",
+    .close = device_close_cpu,
+    .memory_take = memory_take_cpu,
+    .memory_give = memory_give_cpu,
+    .upload = copy_cpu,
+    .download = copy_cpu,
+    .wait = device_wait_cpu,
     .embed_forward = embed_forward_cpu,
     .embed_backward = embed_backward_cpu,
     .mixin_forward = mixin_forward_cpu,

@@ -1,0 +1,43 @@
+/* A CPU device's memory is the host's own: taken and given back, copied in place of a transfer, and
+ * never waited for. */
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/fft.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void device_close_cpu(device *dev)
+{
+    fft_plans_free(&dev->state);
+}
+
+status memory_take_cpu(device *dev, size_t bytes, void **out)
+{
+    (void)dev;
+    *out = aligned_alloc(ARENA_ALIGN, arena_round(bytes ? bytes : 1));
+    if (!*out)
+        return fail(STATUS_MEMORY,
+                    "memory: no memory for %zu bytes; lower train.micro_batch or use more workers",
+                    bytes);
+    return STATUS_OK;
+}
+
+void memory_give_cpu(device *dev, void *memory)
+{
+    (void)dev;
+    free(memory);
+}
+
+status copy_cpu(device *dev, void *to, const void *from, size_t bytes)
+{
+    (void)dev;
+    if (bytes && to != from)
+        memcpy(to, from, bytes);
+    return STATUS_OK;
+}
+
+status device_wait_cpu(device *dev)
+{
+    (void)dev;
+    return STATUS_OK;
+}

@@ -1,0 +1,68 @@
+/* What every file of the CUDA backend stands on: calls of the CUDA runtime that become statuses,
+ * what an open CUDA device holds, and the backend's operations under the names of kernels/ops.h
+ * with `_cuda` behind them. Plain C but for the kernels, which kernels/cuda/launch.cuh serves. */
+#ifndef CROCUTA_KERNELS_CUDA_CUDA_H
+#define CROCUTA_KERNELS_CUDA_CUDA_H
+
+#include <cuda_runtime.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#include "kernels/ops.h"
+
+/* cudaSuccess -> STATUS_OK; anything else is recorded as "CALL: what CUDA says; what to do", with
+ * the source line beside it. `call` is the text of the call: what stands before its parenthesis is
+ * shown. Out of memory is STATUS_MEMORY, the rest STATUS_DEVICE. */
+status cuda_status(cudaError_t error, const char *call, const char *source, int line);
+
+#define CUDA(call) cuda_status((call), #call, __FILE__, __LINE__)
+#define TRY_CUDA(call) TRY(CUDA(call))
+
+/* The status of the launch that the calling thread has just made: configuration errors come here,
+ * errors inside the kernel at the next wait. */
+status cuda_launched(const char *kernel, const char *source, int line);
+
+/* More than 48 KB of dynamic shared memory must be asked for once a kernel (compute capability 8.0
+ * gives up to 163 KB, 9.0 up to 227 KB a block). */
+status cuda_allow_shared(const void *kernel, const char *name, size_t bytes);
+#define ALLOW_SHARED(kernel, bytes) cuda_allow_shared((const void *)(kernel), #kernel, (bytes))
+
+#define CUDA_SCRATCH ((size_t)1 << 16) /* bytes */
+
+/* device->state of a CUDA device. All work of a step is queued on `stream`; nothing in an operation
+ * waits for it, but where the interface returns a number to the host (norm_squares). */
+typedef struct {
+    int ordinal;
+    cudaStream_t stream;
+    void *scratch; /* device memory, CUDA_SCRATCH bytes: partial sums of one operation */
+    double *host;  /* pinned, 8 numbers: what a kernel tells the host */
+} cuda_state;
+
+static inline cuda_state *cuda_of(const device *dev)
+{
+    return (cuda_state *)dev->state;
+}
+
+/* Opens GPU `ordinal`; `threads`: as for a CPU device, for what stays on the host. */
+status device_open_cuda(int ordinal, int threads, device **out);
+
+/* The table's own entries (kernels/ops.h). */
+void device_close_cuda(device *dev);
+status memory_take_cuda(device *dev, size_t bytes, void **out);
+void memory_give_cuda(device *dev, void *memory);
+status upload_cuda(device *dev, void *to, const void *from, size_t bytes);
+status download_cuda(device *dev, void *to, const void *from, size_t bytes);
+status device_wait_cuda(device *dev);
+status norm_squares_cuda(device *dev, const float *x, int64_t n, double *sum, arena *ws);
+status adamw_update_cuda(device *dev, const adamw_args *a, int64_t n, float *p, const float *g,
+                         float *m, float *v);
+
+extern const ops_table ops_cuda;
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

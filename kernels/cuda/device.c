@@ -1,0 +1,150 @@
+/* Opening a GPU, its memory, and what CUDA's errors mean to the person who reads them. */
+#include "kernels/cuda/cuda.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define CAPABILITY_LEAST 8 /* Ampere: bf16 products, 163 KB of shared memory */
+
+/* What to do about it. */
+static const char *advice(cudaError_t error)
+{
+    switch (error) {
+    case cudaErrorMemoryAllocation:
+        return "lower train.micro_batch, set train.recompute: all or use more GPUs";
+    case cudaErrorNoDevice:
+        return "no GPU is visible here; check nvidia-smi and CUDA_VISIBLE_DEVICES, or use --device "
+               "cpu";
+    case cudaErrorInsufficientDriver:
+        return "the driver is older than this program's CUDA; update it or use --device cpu";
+    case cudaErrorInvalidDevice:
+        return "start no more workers on a node than it has GPUs";
+    case cudaErrorNoKernelImageForDevice:
+        return "this program was not built for this GPU; build it there";
+    default:
+        return "run it again; where it stays, run it under compute-sanitizer and report it";
+    }
+}
+
+status cuda_status(cudaError_t error, const char *call, const char *source, int line)
+{
+    if (error == cudaSuccess)
+        return STATUS_OK;
+    cudaGetLastError(); /* told here: the next launch must not tell it again */
+    const status code = error == cudaErrorMemoryAllocation ? STATUS_MEMORY : STATUS_DEVICE;
+    return fail_at(source, line, code, "%.*s: %s (%s); %s", (int)strcspn(call, "("), call,
+                   cudaGetErrorString(error), cudaGetErrorName(error), advice(error));
+}
+
+status cuda_launched(const char *kernel, const char *source, int line)
+{
+    return cuda_status(cudaGetLastError(), kernel, source, line);
+}
+
+status cuda_allow_shared(const void *kernel, const char *name, size_t bytes)
+{
+    const cudaError_t error =
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
+    return cuda_status(error, name, __FILE__, __LINE__);
+}
+
+static status check_capability(int ordinal)
+{
+    int major = 0, minor = 0;
+    TRY_CUDA(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, ordinal));
+    TRY_CUDA(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, ordinal));
+    if (major < CAPABILITY_LEAST)
+        return fail(STATUS_DEVICE,
+                    "GPU %d: compute capability %d.%d, %d.0 is needed; use a newer GPU or --device "
+                    "cpu",
+                    ordinal, major, minor, CAPABILITY_LEAST);
+    return STATUS_OK;
+}
+
+static status state_open(cuda_state *c)
+{
+    int count = 0;
+    TRY_CUDA(cudaGetDeviceCount(&count));
+    if (c->ordinal < 0 || c->ordinal >= count)
+        return fail(STATUS_DEVICE,
+                    "GPU %d: there are %d GPUs here; start no more workers on a node than it has "
+                    "GPUs",
+                    c->ordinal, count);
+    TRY_CUDA(cudaSetDevice(c->ordinal));
+    TRY(check_capability(c->ordinal));
+    /* A non-blocking stream: nothing waits for the default stream, on which nothing runs. */
+    TRY_CUDA(cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking));
+    TRY_CUDA(cudaMalloc(&c->scratch, CUDA_SCRATCH));
+    TRY_CUDA(cudaMallocHost((void **)&c->host, 8 * sizeof *c->host));
+    return STATUS_OK;
+}
+
+status device_open_cuda(int ordinal, int threads, device **out)
+{
+    status st = STATUS_OK;
+    *out = NULL;
+    device *dev = calloc(1, sizeof *dev);
+    cuda_state *c = calloc(1, sizeof *c);
+    if (!dev || !c) {
+        st = fail(STATUS_MEMORY, "--device: no memory for a device; free some memory");
+        goto failed;
+    }
+    c->ordinal = ordinal;
+    *dev = (device){.kind = DEVICE_CUDA, .ops = &ops_cuda, .threads = threads, .state = c};
+    TRY_GOTO(failed, state_open(c));
+    *out = dev;
+    return STATUS_OK;
+
+failed:
+    if (dev && dev->state)
+        device_close_cuda(dev);
+    else
+        free(c);
+    free(dev);
+    return st;
+}
+
+/* Errors while closing change nothing: an earlier one was reported already. */
+void device_close_cuda(device *dev)
+{
+    cuda_state *c = cuda_of(dev);
+    if (c->stream)
+        cudaStreamDestroy(c->stream);
+    if (c->scratch)
+        cudaFree(c->scratch);
+    if (c->host)
+        cudaFreeHost(c->host);
+    free(c);
+    dev->state = NULL;
+}
+
+status memory_take_cuda(device *dev, size_t bytes, void **out)
+{
+    (void)dev;
+    *out = NULL;
+    return CUDA(cudaMalloc(out, bytes ? bytes : 1));
+}
+
+/* cudaFree waits for the whole GPU: never inside a step. */
+void memory_give_cuda(device *dev, void *memory)
+{
+    (void)dev;
+    if (memory)
+        cudaFree(memory);
+}
+
+status upload_cuda(device *dev, void *to, const void *from, size_t bytes)
+{
+    return CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, cuda_of(dev)->stream));
+}
+
+status download_cuda(device *dev, void *to, const void *from, size_t bytes)
+{
+    TRY_CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, cuda_of(dev)->stream));
+    return device_wait_cuda(dev);
+}
+
+status device_wait_cuda(device *dev)
+{
+    return CUDA(cudaStreamSynchronize(cuda_of(dev)->stream));
+}

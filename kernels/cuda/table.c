@@ -1,0 +1,15 @@
+/* The table of the GPU's operations, in the order of kernels/ops.h. Tests open it through
+ * device_open_cuda and use those that are there; the program's `--device cuda` needs them all. */
+#include "kernels/cuda/cuda.h"
+
+const ops_table ops_cuda = {
+    .name = "cuda",
+    .close = device_close_cuda,
+    .memory_take = memory_take_cuda,
+    .memory_give = memory_give_cuda,
+    .upload = upload_cuda,
+    .download = download_cuda,
+    .wait = device_wait_cuda,
+    .norm_squares = norm_squares_cuda,
+    .adamw_update = adamw_update_cuda,
+};
