@@ -319,8 +319,10 @@ int64_t draws_longest(const draws *x, split_kind split)
     return longest;
 }
 
-static status refuse_unphased(const dataset *d)
+status draws_check_phase(const dataset *d, const config_data *c)
 {
+    if (c->alleles == ALLELES_UNION || c->unphased != UNPHASED_REFUSE)
+        return STATUS_OK;
     for (int64_t p = 0; p < d->n_people; p++) {
         int64_t n = 0, first = p * d->n_chromosomes;
         for (int64_t e = d->run[first]; e < d->run[first + d->n_chromosomes]; e++)
@@ -342,8 +344,10 @@ static status fits_somewhere(const draws *x, const config_data *c)
     return fail(
         STATUS_DATA,
         "%s: a window of %lld carried sites is longer than every run of the training people "
-        "(longest %lld; chromosome ends and gaps above %lld bp end a run); lower data.seq_len",
-        x->d->path, (long long)c->seq_len, (long long)longest, (long long)c->max_gap);
+        "(longest %lld; chromosome ends%s and gaps above %lld bp end a run); lower data.seq_len%s",
+        x->d->path, (long long)c->seq_len, (long long)longest,
+        c->exclude[0] ? ", regions of data.exclude" : "", (long long)c->max_gap,
+        c->exclude[0] ? " or leave out less" : "");
 }
 
 status draws_open(const dataset *d, const config_data *c, uint64_t seed, draws **out)
@@ -351,8 +355,7 @@ status draws_open(const dataset *d, const config_data *c, uint64_t seed, draws *
     *out = NULL;
     if (!d->block)
         return fail(STATUS_INTERNAL, "%s: its blocks were not cut; report this", d->path);
-    if (c->alleles != ALLELES_UNION && c->unphased == UNPHASED_REFUSE)
-        TRY(refuse_unphased(d));
+    TRY(draws_check_phase(d, c));
     draws *x = calloc(1, sizeof *x);
     if (!x)
         return fail(STATUS_MEMORY, "%s: no memory for draws; use more memory", d->path);

@@ -35,6 +35,9 @@ typedef struct draws draws;
  * STATUS_USAGE where data.exclude names a chromosome that the set lacks. Mating with unphased
  * training people is a warning: real people are drawn. */
 status draws_open(const dataset *d, const config_data *c, uint64_t seed, draws **out);
+/* The refusal of unphased heterozygotes alone, for windows of unions that are read by haplotypes.
+ */
+status draws_check_phase(const dataset *d, const config_data *c);
 void draws_close(draws **x);
 
 /* Index into dataset.entries of entry i of the sequences. One window: draws_fill is faster. */

@@ -81,6 +81,7 @@ static status open_all(evaluation *e, comm *c)
     TRY(check_people(e));
     TRY(dataset_block(e->d, e->data.max_gap));
     TRY(comm_agree(c, alter_people(e)));
+    TRY(comm_agree(c, draws_check_phase(e->d, &e->data)));
     config_data cut = e->data;
     cut.alleles = window_alleles(e);
     return comm_agree(c, draws_open(e->d, &cut, e->o.seed, &e->x));

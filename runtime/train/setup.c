@@ -31,6 +31,24 @@ static status check_config(const config *c)
     return fail(STATUS_USAGE, "%s: this build cannot train with %s; use %s", c->file, key, instead);
 }
 
+/* A class that nobody trains is learned to be nobody's. */
+static void warn_of_empty_labels(const dataset *d)
+{
+    int64_t empty = 0, first = 0;
+    for (int64_t l = 0; l < d->n_labels; l++) {
+        int64_t people = 0;
+        for (int64_t p = 0; p < d->n_people; p++)
+            people += d->people[p].label == l && d->people[p].split == SPLIT_TRAIN;
+        if (people == 0 && empty++ == 0)
+            first = l;
+    }
+    if (empty > 0)
+        log_warning("%s: %lld of %lld labels have no training people (%s%s): the model will not "
+                    "know them",
+                    d->path, (long long)empty, (long long)d->n_labels, d->labels[first],
+                    empty > 1 ? " ..." : "");
+}
+
 static status open_data(trainer *t)
 {
     const config *c = t->ask->config;
@@ -44,6 +62,8 @@ static status open_data(trainer *t)
                     "%s: its people have %lld label%s, a classifier needs two at least; import it "
                     "with -m",
                     path, (long long)t->data->n_labels, t->data->n_labels == 1 ? "" : "s");
+    if (t->ask->finetune)
+        warn_of_empty_labels(t->data);
     TRY(draws_open(t->data, &c->data, (uint64_t)c->seed, &t->draws));
     for (int i = 0; i < t->sched.n_stages; i++)
         if (t->sched.stages[i].seq_len > draws_longest(t->draws, SPLIT_TRAIN))

@@ -13,8 +13,9 @@
 /* ---- rows of the site head ---- */
 
 /* Log-odds that a training person (or haplotype) of a class carries each site, add-one-half,
- * without those who have no call there; with one class, and at sites that training leaves out (it
- * must not know who carries them), of everybody. (sites, classes) */
+ * without those who have no call there (a half-missing genotype that carries counts); with one
+ * class, and at sites that training leaves out (it must not know who carries them), of everybody.
+ * (sites, classes) */
 static status count_log_odds(const dataset *d, alleles_kind alleles, int classes,
                              const uint8_t *taught, float *log_odds)
 {
@@ -25,8 +26,10 @@ static status count_log_odds(const dataset *d, alleles_kind alleles, int classes
             double carried = 0, called = 0;
             const bool apart = classes > 1 && taught[s];
             for (int k = apart ? c : 0; k < (apart ? c + 1 : n.classes); k++) {
-                carried += n.carriers[k * d->n_sites + s];
-                called += (double)(n.sequences[k] - n.missing[k * d->n_sites + s]);
+                /* A half-missing genotype may be carried and uncalled at once. */
+                const double have = n.carriers[k * d->n_sites + s];
+                carried += have;
+                called += fmax((double)(n.sequences[k] - n.missing[k * d->n_sites + s]), have);
             }
             log_odds[s * classes + c] = (float)log((carried + 0.5) / (called - carried + 0.5));
         }
@@ -88,6 +91,17 @@ static status same_body(const trainer *t, const model_file *f)
     return STATUS_OK;
 }
 
+/* Biases and weights of a class are taken for another one only where both have one name. */
+static bool same_labels(const trainer *t, const model_file *f)
+{
+    if (f->classes != t->data->n_labels)
+        return false;
+    for (int c = 0; f->labels && c < f->classes; c++)
+        if (strcmp(f->labels[c], t->data->labels[c]) != 0)
+            return false;
+    return true;
+}
+
 /* G and run of a model for other classes; the biases of these classes stay. */
 static status copy_site_rows(model *m, const row_table *from, row_table *own, int table)
 {
@@ -129,7 +143,14 @@ static status copy_rows(trainer *t, model_file *f)
     if (!theirs || !ours || rows[levels]->rows != own[levels]->rows)
         return STATUS_OK;
     const row_table *r = rows[levels];
-    if (r->k == own[levels]->k)
+    const int64_t rank = t->ask->config->model.head_rank;
+    if (f->c.model.head_rank != rank) { /* numbers of a row would mean something else */
+        log_warning("%s: model.head_rank is %lld, of %s %lld: the site head begins anew",
+                    t->ask->config->file, (long long)rank, f->path,
+                    (long long)f->c.model.head_rank);
+        return STATUS_OK;
+    }
+    if (same_labels(t, f))
         return position_restore(mine, levels, r->slots, r->row, r->p, NULL, NULL, NULL);
     return copy_site_rows(t->m, r, own[levels], levels);
 }
@@ -152,13 +173,15 @@ static status copy_model(trainer *t, model_file *f)
 {
     const parameter *to = NULL, *from = NULL;
     const int n = model_parameters(t->m, &to), have = model_parameters(f->m, &from);
+    const bool head = same_labels(t, f);
     for (int i = 0; i < n; i++) {
         int k = 0;
         while (k < have && strcmp(to[i].name, from[k].name) != 0)
             k++;
         if (k < have && copy_query(t->m, &to[i], f->m, &from[k]))
             continue;
-        const bool same = k < have && to[i].ndim == from[k].ndim && to[i].count == from[k].count &&
+        const bool same = k < have && (head || to[i].group != GROUP_HEAD) &&
+                          to[i].ndim == from[k].ndim && to[i].count == from[k].count &&
                           memcmp(to[i].shape, from[k].shape, sizeof to[i].shape) == 0;
         if (!same && to[i].group == GROUP_HEAD)
             continue; /* a head for other classes begins anew */
