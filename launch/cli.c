@@ -302,3 +302,16 @@ status cli_folder_can_be_made(const cli *c, const char *path)
                   strerror(errno));
     return comm_agree(c->world, st);
 }
+
+status cli_print_json(const char *command, char *text)
+{
+    if (!text)
+        return fail(STATUS_MEMORY, "%s: no memory for the JSON document; close other programs",
+                    command);
+    const size_t n = strlen(text);
+    fputs(text, stdout);
+    if (n == 0 || text[n - 1] != '\n')
+        putchar('\n');
+    free(text);
+    return STATUS_OK;
+}

@@ -56,6 +56,10 @@ int cli_threads_among(const cli_common *common, int ranks);
 /* The command as it was typed, quoted for a shell, for command.txt and the like. Cut at `size`. */
 void cli_command_line(const cli *c, char *text, size_t size);
 
+/* A command's JSON document to standard output, ending with a newline. Frees text; NULL: there was
+ * no memory for it. */
+status cli_print_json(const char *command, char *text);
+
 /* Refuses an existing output without --force; on every rank alike. */
 status cli_output_free(const cli *c, const cli_common *common, const char *path);
 

@@ -4,7 +4,6 @@
 
 #include <jansson.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 static const char USAGE[] =
@@ -43,11 +42,7 @@ static status print_json(const bench_result *r, bool training, const char *devic
         r->fraction_of_floor, "device", device_name);
     char *text = root ? json_dumps(root, JSON_INDENT(1)) : NULL;
     json_decref(root);
-    if (!text)
-        return fail(STATUS_MEMORY, "bench: no memory for the result; free some");
-    puts(text);
-    free(text);
-    return STATUS_OK;
+    return cli_print_json("bench", text);
 }
 
 static void print_table(const bench_result *r, bool training)

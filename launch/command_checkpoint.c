@@ -45,11 +45,7 @@ static status print_json(json_t *root)
 {
     char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
     json_decref(root);
-    if (!text)
-        return fail(STATUS_MEMORY, "checkpoint: no memory for the answer; free some");
-    puts(text);
-    free(text);
-    return STATUS_OK;
+    return cli_print_json("checkpoint", text);
 }
 
 /* Names come from files: control characters must not reach a terminal. */

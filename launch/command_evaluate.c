@@ -153,13 +153,7 @@ static status write_and_print(const cli *c, const evaluation *e, const cli_commo
         evaluate_print(e, stdout);
         return STATUS_OK;
     }
-    char *json = evaluate_json(e);
-    if (!json)
-        return fail(STATUS_MEMORY,
-                    "evaluate: no memory for the JSON document; close other programs");
-    fputs(json, stdout);
-    free(json);
-    return STATUS_OK;
+    return cli_print_json("evaluate", evaluate_json(e));
 }
 
 static status judge(const cli *c, evaluate_options *o, const cli_common *common)

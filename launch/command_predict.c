@@ -67,13 +67,7 @@ static status write_and_print(const prediction *p, const cli_common *common)
         predict_print(p, stdout);
         return STATUS_OK;
     }
-    char *json = predict_json(p);
-    if (!json)
-        return fail(STATUS_MEMORY,
-                    "predict: no memory for the JSON document; close other programs");
-    fputs(json, stdout);
-    free(json);
-    return STATUS_OK;
+    return cli_print_json("predict", predict_json(p));
 }
 
 status command_predict(const cli *c)

@@ -60,13 +60,7 @@ static status write_and_print(const simulation *s, const cli_common *common)
         simulate_print(s, stdout);
         return STATUS_OK;
     }
-    char *json = simulate_json(s);
-    if (!json)
-        return fail(STATUS_MEMORY,
-                    "simulate: no memory for the JSON document; close other programs");
-    fputs(json, stdout);
-    free(json);
-    return STATUS_OK;
+    return cli_print_json("simulate", simulate_json(s));
 }
 
 status command_simulate(const cli *c)
