@@ -7,6 +7,8 @@
 
 #include "model/model.h"
 #include "runtime/core/rng.h"
+#include "tests/must.h"
+#include "tests/rank_folder.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -23,12 +25,6 @@ enum { CLASSES = 3, WINDOWS = 6000 };
 static comm *world;
 static int32_t truth[WINDOWS];
 static double network[WINDOWS * CLASSES], pair[WINDOWS * CLASSES];
-
-static void must(status st)
-{
-    if (st != STATUS_OK)
-        fail_msg("%s", failure_last()->text);
-}
 
 static void near(double got, double want, double tolerance)
 {
@@ -305,9 +301,7 @@ int main(int argc, char **argv)
     if (comm_start(&argc, &argv, &world) != STATUS_OK ||
         device_open(DEVICE_CPU, 1, &dev) != STATUS_OK)
         return 1;
-    int64_t pid = getpid();
-    comm_bcast(world, &pid, sizeof pid, 0);
-    snprintf(folder, sizeof folder, "combine.%d.tmp", (int)pid);
+    rank_folder_name(world, "combine", folder);
     if (comm_rank(world) == 0)
         write_model(dev);
     comm_barrier(world);
@@ -321,13 +315,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(validation_people_decide),
     };
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    comm_barrier(world);
-    if (comm_rank(world) == 0) {
-        char command[128];
-        snprintf(command, sizeof command, "rm -rf %s", folder);
-        if (system(command) != 0)
-            return 1;
-    }
+    if (!rank_folder_remove(world, folder))
+        return 1;
     device_close(&dev);
     comm_end(&world);
     return failed;

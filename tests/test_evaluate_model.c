@@ -6,6 +6,8 @@
 
 #include "model/model.h"
 #include "runtime/train/statistics.h"
+#include "tests/must.h"
+#include "tests/rank_folder.h"
 #include "tests/small_dataset.h"
 
 #include <setjmp.h>
@@ -28,12 +30,6 @@ static const char yaml[] =
     "model: {d_model: 16, n_layer: 2, d_inner: 32, l_max: 40, filter_order: 16, emb_dim: 3}\n"
     "position: {encoding: fpe, alpha: 100, rank: 4, length: 249250621, init: normal}\n"
     "finetune: {head_hidden: 8}\n";
-
-static void must(status st)
-{
-    if (st != STATUS_OK)
-        fail_msg("%s", failure_last()->text);
-}
 
 /* The model by hand, not through a file. Weights are far from their small initial values: classes
  * must differ. */
@@ -221,9 +217,7 @@ int main(int argc, char **argv)
         return 1;
     s = small_dataset_make();
     const config_data c = {.max_gap = 200000, .sharding = SHARDING_REPLICATED};
-    int64_t pid = getpid();
-    comm_bcast(world, &pid, sizeof pid, 0);
-    snprintf(folder, sizeof folder, "evaluate_model.%d.tmp", (int)pid);
+    rank_folder_name(world, "evaluate_model", folder);
     if (draws_open(&s->d, &c, 1, &x) != STATUS_OK)
         return 1;
     const struct CMUnitTest tests[] = {
@@ -232,13 +226,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(perplexity_of_a_language_model),
     };
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    comm_barrier(world);
-    if (comm_rank(world) == 0) {
-        char command[128];
-        snprintf(command, sizeof command, "rm -rf %s", folder);
-        if (system(command) != 0)
-            return 1;
-    }
+    if (!rank_folder_remove(world, folder))
+        return 1;
     draws_close(&x);
     device_close(&dev);
     free(s);

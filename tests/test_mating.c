@@ -5,6 +5,7 @@
  * one batch; a haploid chromosome gives one haplotype. */
 #include "runtime/train/loader.h"
 #include "tests/coded_dataset.h"
+#include "tests/must.h"
 #include "tests/small_dataset.h"
 
 #include <math.h>
@@ -15,12 +16,6 @@
 #include <unistd.h>
 
 #include <cmocka.h>
-
-static void must(status st)
-{
-    if (st != STATUS_OK)
-        fail_msg("%s", failure_last()->text);
-}
 
 static config_data setting(alleles_kind alleles)
 {

@@ -7,6 +7,8 @@
  * which is at most 1.3 times as large. Work grows as it must. */
 #include "runtime/train/feed.h"
 #include "runtime/train/plan_data.h"
+#include "runtime/train/space.h"
+#include "tests/must.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -156,12 +158,6 @@ typedef struct {
     bool next_site;
 } ragged_case;
 
-static void must(status st)
-{
-    if (st != STATUS_OK)
-        fail_msg("%s", failure_last()->text);
-}
-
 static config config_of_case(const ragged_case *k)
 {
     config c;
@@ -189,17 +185,10 @@ static config config_of_case(const ragged_case *k)
 
 static void place(model *m, const dataset *d)
 {
-    int64_t length[8], site0[9];
-    int32_t *at = malloc((size_t)d->n_sites * sizeof *at);
-    for (int64_t i = 0; i < d->n_sites; i++)
-        at[i] = d->sites[i].position;
-    for (int64_t i = 0; i < d->n_chromosomes; i++) {
-        length[i] = d->chromosomes[i].length;
-        site0[i] = d->chromosomes[i].site0;
-    }
-    site0[d->n_chromosomes] = d->n_sites;
-    must(model_place(m, &(position_space){d->n_chromosomes, length, site0, at}));
-    free(at);
+    position_space space;
+    must(space_of_dataset(d, &space));
+    must(model_place(m, &space));
+    space_free(&space);
 }
 
 /* Planned and taken bytes: never above, and not far below. */

@@ -4,6 +4,8 @@
  * probability; the same sequences whatever is guessed ahead and however many are drawn at once. */
 #include "runtime/train/feed.h"
 #include "runtime/train/sampler.h"
+#include "runtime/train/space.h"
+#include "tests/must.h"
 #include "tests/small_dataset.h"
 
 #include <math.h>
@@ -29,12 +31,6 @@ typedef struct {
 } fixture;
 
 static const int64_t block_first[BLOCKS + 1] = {0, 120, 200, 300};
-
-static void must(status st)
-{
-    if (st != STATUS_OK)
-        fail_msg("%s", failure_last()->text);
-}
 
 static void configure(config *c)
 {
@@ -80,21 +76,14 @@ static void head_of_weight(fixture *f)
 
 static void open_all(fixture *f)
 {
-    int64_t length[2], site0[3];
-    static int32_t at[SMALL_SITES];
+    position_space space;
     configure(&f->c);
     f->s = small_dataset_make();
-    for (int i = 0; i < SMALL_SITES; i++)
-        at[i] = f->s->sites[i].position;
-    for (int i = 0; i < 2; i++) {
-        length[i] = f->s->chromosomes[i].length;
-        site0[i] = f->s->chromosomes[i].site0;
-    }
-    site0[2] = SMALL_SITES;
-    const position_space space = {2, length, site0, at};
+    must(space_of_dataset(&f->s->d, &space));
     must(device_open(DEVICE_CPU, 2, &f->dev));
     must(model_open(&f->c, SMALL_LABELS, f->dev, &f->m));
     must(model_place(f->m, &space));
+    space_free(&space);
     must(model_initialise(f->m, 3));
     head_of_weight(f);
 }

@@ -7,6 +7,9 @@
 
 #include "runtime/train/feed.h"
 #include "runtime/train/model_sites.h"
+#include "runtime/train/space.h"
+#include "tests/must.h"
+#include "tests/rank_folder.h"
 #include "tests/small_dataset.h"
 
 #include <setjmp.h>
@@ -33,12 +36,6 @@ static const char yaml[] =
     "position: {encoding: fpe, alpha: 1, rank: 4, rows: site, init: normal}\n"
     "finetune: {head_hidden: 0}\n";
 
-static void must(status st)
-{
-    if (st != STATUS_OK)
-        fail_msg("%s", failure_last()->text);
-}
-
 /* A head whose classes differ at every site and whose answers hang on the state. */
 static void fill(model *m)
 {
@@ -59,22 +56,15 @@ static void fill(model *m)
 static model *make_model(void)
 {
     static config c;
-    int64_t length[2], site0[3];
-    static int32_t at[SMALL_SITES];
+    position_space space;
     model *m = NULL;
-    for (int i = 0; i < SMALL_SITES; i++)
-        at[i] = s->sites[i].position;
-    for (int i = 0; i < 2; i++) {
-        length[i] = s->chromosomes[i].length;
-        site0[i] = s->chromosomes[i].site0;
-    }
-    site0[2] = SMALL_SITES;
-    const position_space space = {2, length, site0, at};
+    must(space_of_dataset(&s->d, &space));
     config_defaults(&c);
     must(config_read_text(&c, "test", yaml, sizeof yaml - 1));
     must(config_finish(&c, false));
     must(model_open(&c, SMALL_LABELS, dev, &m));
     must(model_place(m, &space));
+    space_free(&space);
     must(model_initialise(m, 3));
     fill(m);
     return m;
@@ -194,9 +184,7 @@ int main(int argc, char **argv)
         return 1;
     s = small_dataset_make();
     const config_data c = {.max_gap = 200000, .sharding = SHARDING_REPLICATED};
-    int64_t pid = getpid();
-    comm_bcast(world, &pid, sizeof pid, 0);
-    snprintf(folder, sizeof folder, "site_calibration.%d.tmp", (int)pid);
+    rank_folder_name(world, "site_calibration", folder);
     if (draws_open(&s->d, &c, 1, &x) != STATUS_OK)
         return 1;
     const struct CMUnitTest tests[] = {
@@ -204,13 +192,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(error_by_hand),
     };
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    comm_barrier(world);
-    if (comm_rank(world) == 0) {
-        char command[128];
-        snprintf(command, sizeof command, "rm -rf %s", folder);
-        if (system(command) != 0)
-            return 1;
-    }
+    if (!rank_folder_remove(world, folder))
+        return 1;
     draws_close(&x);
     device_close(&dev);
     free(s);

@@ -7,6 +7,8 @@
 #include "model/model.h"
 #include "runtime/train/baseline.h"
 #include "runtime/train/feed.h"
+#include "runtime/train/space.h"
+#include "tests/must.h"
 #include "tests/small_dataset.h"
 
 #include <math.h>
@@ -29,25 +31,6 @@ typedef struct {
     feed f;
     window_set w;
 } fixture;
-
-static void must(status st)
-{
-    if (st != STATUS_OK)
-        fail_msg("%s", failure_last()->text);
-}
-
-static void space_of(const small_dataset *s, position_space *space, int64_t length[2],
-                     int64_t site0[3], int32_t at[SMALL_SITES])
-{
-    for (int i = 0; i < SMALL_SITES; i++)
-        at[i] = s->sites[i].position;
-    for (int i = 0; i < 2; i++) {
-        length[i] = s->chromosomes[i].length;
-        site0[i] = s->chromosomes[i].site0;
-    }
-    site0[2] = SMALL_SITES;
-    *space = (position_space){2, length, site0, at};
-}
 
 static void configure(config *c)
 {
@@ -75,17 +58,16 @@ static void configure(config *c)
 
 static void open_all(fixture *f, int classes)
 {
-    int64_t length[2], site0[3];
-    int32_t at[SMALL_SITES];
     position_space space;
     f->s = small_dataset_make();
-    space_of(f->s, &space, length, site0, at);
+    must(space_of_dataset(&f->s->d, &space));
     must(draws_open(&f->s->d, &f->c.data, 1, &f->x));
     must(window_set_tile(&f->s->d, f->x, SPLIT_TEST, L_, 17, &f->w));
     assert_true(f->w.n >= N_);
     must(device_open(DEVICE_CPU, 2, &f->dev));
     must(model_open(&f->c, classes, f->dev, &f->m));
     must(model_place(f->m, &space));
+    space_free(&space);
     must(model_initialise(f->m, 3));
     must(position_site_biases(model_position(f->m), NULL, NULL));
     must(feed_open(N_, L_, true, &f->f));

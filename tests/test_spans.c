@@ -3,6 +3,7 @@
  * two alternate alleles at a site, both alleles and haplotypes, windows that are shorter than the
  * batch, none at all, micro-batches, sequences that are filled anew. */
 #include "runtime/train/feed.h"
+#include "tests/must.h"
 #include "tests/small_dataset.h"
 
 #include <setjmp.h>
@@ -13,12 +14,6 @@
 #include <cmocka.h>
 
 #define L 40
-
-static void must(status st)
-{
-    if (st != STATUS_OK)
-        fail_msg("%s", failure_last()->text);
-}
 
 static draws *draws_of(const dataset *d, alleles_kind alleles)
 {

@@ -4,6 +4,7 @@
  * judges unions, whose two haplotypes speak of the same sites; sites a token. */
 #include "runtime/train/feed.h"
 #include "tests/coded_dataset.h"
+#include "tests/must.h"
 #include "tests/small_dataset.h"
 
 #include <math.h>
@@ -13,12 +14,6 @@
 #include <stdio.h>
 
 #include <cmocka.h>
-
-static void must(status st)
-{
-    if (st != STATUS_OK)
-        fail_msg("%s", failure_last()->text);
-}
 
 static draws *draws_of(const dataset *d, config_data c)
 {

@@ -2,6 +2,7 @@
 #include "runtime/train/model_sites.h"
 
 #include "model/weights.h"
+#include "runtime/train/space.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -304,28 +305,11 @@ done:
 
 status model_sites_place(model_file *f, const dataset *d)
 {
-    int64_t *length = malloc(((size_t)d->n_chromosomes + 1) * sizeof *length);
-    int64_t *site0 = malloc(((size_t)d->n_chromosomes + 1) * sizeof *site0);
-    int32_t *at = malloc(((size_t)d->n_sites + 1) * sizeof *at);
-    status st = STATUS_OK;
-    if (!length || !site0 || !at) {
-        st = fail(STATUS_MEMORY, "%s: no memory for its positions; close other programs", d->path);
-        goto done;
-    }
-    for (int64_t c = 0; c < d->n_chromosomes; c++) {
-        length[c] = d->chromosomes[c].length;
-        site0[c] = d->chromosomes[c].site0;
-    }
-    site0[d->n_chromosomes] = d->n_sites;
-    for (int64_t s = 0; s < d->n_sites; s++)
-        at[s] = d->sites[s].position;
-    const position_space space = {d->n_chromosomes, length, site0, at};
-    st = model_file_place(f, &space);
-
-done:
-    free(length);
-    free(site0);
-    free(at);
+    position_space space;
+    status st = space_of_dataset(d, &space);
+    if (st == STATUS_OK)
+        st = model_file_place(f, &space);
+    space_free(&space);
     return st;
 }
 
