@@ -1,18 +1,10 @@
 /* What the tile operations cost, before anything runs. FLOPs count products only; bytes count every
  * tensor that must move once. (The costs of filter and conv stand with those operations.) */
-#include "kernels/cpu/cpu.h"
-
-#include <omp.h>
+#include "kernels/ops.h"
 
 #define F32 ((int64_t)sizeof(float))
 
-/* The device's threads: device_open sets OpenMP's. */
-static int threads_now(void)
-{
-    return omp_get_max_threads();
-}
-
-op_cost embed_cost(const embed_args *a)
+op_cost embed_cost(const device *dev, const embed_args *a)
 {
     const int64_t n = a->s.B * a->s.Lp, residual = n * a->d * F32;
     int64_t k = 0;
@@ -21,7 +13,7 @@ op_cost embed_cost(const embed_args *a)
     const int64_t read = n + n * (k + a->n_levels) * F32 + (a->added ? residual : 0);
     return (op_cost){
         .kept = 0,
-        .workspace = (int64_t)embed_workspace_cpu(a, threads_now()),
+        .workspace = (int64_t)dev->ops->embed_workspace(dev, a),
         .flops_forward = 2 * n * k * a->d,
         .flops_backward =
             2 * n * (2 * k + a->V) * a->d, /* dA, dBm, and dE as a product with one-hot columns */
@@ -30,7 +22,7 @@ op_cost embed_cost(const embed_args *a)
     };
 }
 
-op_cost mixin_cost(const mixin_args *a, keep_level keep)
+op_cost mixin_cost(const device *dev, const mixin_args *a, keep_level keep)
 {
     const int64_t n = a->s.B * a->s.Lp, column = n * F32, d = a->d, N = a->order;
     const int64_t product = 2 * n * (N + 1) * d * d;
@@ -38,7 +30,7 @@ op_cost mixin_cost(const mixin_args *a, keep_level keep)
     const int64_t u = (N + 1) * d * column, out = N * d * column; /* gates and g */
     return (op_cost){
         .kept = kept ? u : 0,
-        .workspace = (int64_t)mixin_workspace_cpu(a, kept, threads_now()),
+        .workspace = (int64_t)dev->ops->mixin_workspace(dev, a, kept),
         .flops_forward = product,
         .flops_backward = (kept ? 2 : 3) * product,
         .bytes_forward = d * column + out + (kept ? u : 0),
@@ -46,12 +38,12 @@ op_cost mixin_cost(const mixin_args *a, keep_level keep)
     };
 }
 
-op_cost mixout_cost(const mixout_args *a)
+op_cost mixout_cost(const device *dev, const mixout_args *a)
 {
     const int64_t n = a->s.B * a->s.Lp, tensor = n * a->d * F32;
     return (op_cost){
         .kept = 0,
-        .workspace = (int64_t)mixout_workspace_cpu(a, threads_now()),
+        .workspace = (int64_t)dev->ops->mixout_workspace(dev, a),
         .flops_forward = 2 * n * a->d * a->d,
         .flops_backward = 4 * n * a->d * a->d,
         .bytes_forward = 4 * tensor,
@@ -59,7 +51,7 @@ op_cost mixout_cost(const mixout_args *a)
     };
 }
 
-op_cost mlp_cost(const mlp_args *a, keep_level keep)
+op_cost mlp_cost(const device *dev, const mlp_args *a, keep_level keep)
 {
     const int64_t n = a->s.B * a->s.Lp, tensor = n * a->d * F32;
     const int64_t product = 2 * n * a->d * a->inner;
@@ -67,7 +59,7 @@ op_cost mlp_cost(const mlp_args *a, keep_level keep)
     const int64_t h = kept ? n * a->inner * F32 : 0;
     return (op_cost){
         .kept = h,
-        .workspace = (int64_t)mlp_workspace_cpu(a, kept, threads_now()),
+        .workspace = (int64_t)dev->ops->mlp_workspace(dev, a, kept),
         .flops_forward = 2 * product,
         .flops_backward = (kept ? 4 : 5) * product,
         .bytes_forward = 2 * tensor + h,
@@ -75,12 +67,12 @@ op_cost mlp_cost(const mlp_args *a, keep_level keep)
     };
 }
 
-op_cost head_cost(const head_args *a)
+op_cost head_cost(const device *dev, const head_args *a)
 {
     const int64_t n = a->s.B * a->s.Lp, tensor = n * a->d * F32;
     return (op_cost){
         .kept = 0,
-        .workspace = (int64_t)head_workspace_cpu(a, threads_now()),
+        .workspace = (int64_t)dev->ops->head_workspace(dev, a),
         .flops_forward = 2 * n * a->d * a->V,
         .flops_backward = 6 * n * a->d * a->V,
         .bytes_forward = tensor + n,
@@ -88,14 +80,14 @@ op_cost head_cost(const head_args *a)
     };
 }
 
-op_cost classify_cost(const classify_args *a)
+op_cost classify_cost(const device *dev, const classify_args *a)
 {
     const int64_t tensor = a->s.B * a->s.Lp * a->d * F32;
     const int64_t hidden = a->H > 0 ? a->H : a->d;
     const int64_t product = 2 * a->s.B * ((a->H > 0 ? a->d * a->H : 0) + hidden * a->classes);
     return (op_cost){
         .kept = 0,
-        .workspace = (int64_t)classify_workspace_cpu(a, threads_now()),
+        .workspace = (int64_t)dev->ops->classify_workspace(dev, a),
         .flops_forward = product,
         .flops_backward = 3 * product,
         .bytes_forward = a->last ? a->s.B * a->d * F32 : tensor,
@@ -103,8 +95,9 @@ op_cost classify_cost(const classify_args *a)
     };
 }
 
-op_cost ranges_cost(const ranges_args *a, int64_t entries)
+op_cost ranges_cost(const device *dev, const ranges_args *a, int64_t entries)
 {
+    (void)dev; /* no workspace on any device */
     const int64_t row = a->k * F32;
     return (op_cost){
         .flops_forward = entries * a->k,
@@ -112,7 +105,7 @@ op_cost ranges_cost(const ranges_args *a, int64_t entries)
     };
 }
 
-op_cost sites_cost(const sites_args *a, int64_t n)
+op_cost sites_cost(const device *dev, const sites_args *a, int64_t n)
 {
     const int64_t columns = a->s.B * a->s.Lp, tensor = columns * a->d * F32;
     const int64_t CR = a->classes * a->rank, row = (2 * a->rank + a->classes) * F32;
@@ -121,10 +114,15 @@ op_cost sites_cost(const sites_args *a, int64_t n)
     const int64_t index = n * (int64_t)(2 * sizeof(int32_t) + 1);
     return (op_cost){
         .kept = 0,
-        .workspace = (int64_t)sites_workspace_cpu(a, threads_now()),
+        .workspace = (int64_t)dev->ops->sites_workspace(dev, a),
         .flops_forward = columns_products + entries_products,
         .flops_backward = 3 * (columns_products + entries_products),
         .bytes_forward = tensor + n * row + index,
         .bytes_backward = 2 * tensor + 2 * n * row + index,
     };
+}
+
+size_t rows_reduce_workspace(const device *dev, int64_t n, int64_t k)
+{
+    return dev->ops->rows_reduce_workspace(dev, n, k);
 }

@@ -1,6 +1,5 @@
 /* Opening a CPU device: threads, the check of the product library, and the two rates that make up
- * the floor of `bench`. Cost queries are answered for the number of threads of the device that was
- * opened last. */
+ * the floor of `bench`. */
 #include "kernels/device.h"
 
 #include "kernels/cpu/gemm.h"

@@ -45,8 +45,7 @@ const char *op_name(op_kind kind);
 
 /* Opens a device; threads 0: all cores this process may use. Sets the thread count of the product
  * library and checks one product against a plain loop: on some processors older libraries compute
- * wrong results. Cost queries (kernels/ops.h) answer for the device opened last: they read OpenMP's
- * thread count. */
+ * wrong results. */
 status device_open(device_kind kind, int threads, device **out);
 void device_close(device **dev);
 
@@ -60,6 +59,14 @@ status device_upload(device *dev, void *to, const void *from, size_t bytes);
 status device_download(device *dev, void *to, const void *from, size_t bytes);
 /* Returns when everything queued has run, with the first error of it. */
 status device_wait(device *dev);
+
+/* Zeros, and a copy within the device, both in the order of the operations. */
+status device_clear(device *dev, void *at, size_t bytes);
+status device_copy(device *dev, void *to, const void *from, size_t bytes);
+/* An arena (runtime/core/arena.h) whose block is the device's memory, zeroed. arena_take, _mark and
+ * _release serve it; only the device's operations may look inside. Closing a closed one is fine. */
+status device_arena_open(device *dev, arena *a, const char *name, size_t size);
+void device_arena_close(device *dev, arena *a);
 
 /* Measured in this process, for the floor that `bench` divides by: products (FLOP/s, best of the
  * model's shapes at this width) and copy bandwidth (bytes read + written, per second). */

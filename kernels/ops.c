@@ -4,6 +4,7 @@
 #include "runtime/core/log.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* Runs an operation and adds its wall time to the device's account: two clock reads beside work of
  * microseconds at least. */
@@ -55,6 +56,38 @@ status device_download(device *dev, void *to, const void *from, size_t bytes)
 status device_wait(device *dev)
 {
     return dev->ops->wait(dev);
+}
+
+status device_clear(device *dev, void *at, size_t bytes)
+{
+    return dev->ops->clear(dev, at, bytes);
+}
+
+status device_copy(device *dev, void *to, const void *from, size_t bytes)
+{
+    return dev->ops->copy(dev, to, from, bytes);
+}
+
+status device_arena_open(device *dev, arena *a, const char *name, size_t size)
+{
+    if (dev->kind == DEVICE_CPU)
+        return arena_open(a, name, size);
+    memset(a, 0, sizeof *a);
+    void *base = NULL;
+    const size_t bytes = arena_round(size ? size : ARENA_ALIGN);
+    TRY(device_memory_take(dev, bytes, &base));
+    *a = (arena){.name = name, .base = base, .size = bytes};
+    return device_clear(dev, base, bytes);
+}
+
+void device_arena_close(device *dev, arena *a)
+{
+    if (!dev || dev->kind == DEVICE_CPU) {
+        arena_close(a);
+        return;
+    }
+    device_memory_give(dev, a->base);
+    memset(a, 0, sizeof *a);
 }
 
 status embed_forward(device *dev, const embed_args *a, float *residual, arena *ws)

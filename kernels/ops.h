@@ -78,7 +78,7 @@ status embed_forward(device *dev, const embed_args *a, float *residual, arena *w
  * that each column used (rows_reduce sums duplicates). */
 status embed_backward(device *dev, const embed_args *a, const float *dresidual, float *dE,
                       float *const *dA, float *const *dBm, arena *ws);
-op_cost embed_cost(const embed_args *a);
+op_cost embed_cost(const device *dev, const embed_args *a);
 
 /* ---- mixin: LayerNorm -> in_proj -> 3-tap convolution -> gate
  * ------------------------------------------ n = LN(residual) (eps 1e-5);  u = W n + b,  ((N+1)d);
@@ -108,7 +108,7 @@ status mixin_regate(device *dev, const mixin_args *a, const float *u, float *gat
 status mixin_backward(device *dev, const mixin_args *a, const float *residual, const float *u,
                       const float *dgates, const float *dg, float *dresidual, float *dhalo,
                       const mixin_grads *grads, arena *ws);
-op_cost mixin_cost(const mixin_args *a, keep_level keep);
+op_cost mixin_cost(const device *dev, const mixin_args *a, keep_level keep);
 
 /* ---- filter: the implicit filter of a chunk of channels
  * -------------------------------------------------- k[c,i] = h[i,c] (exp(-tau[i] |delta_c|) +
@@ -135,7 +135,7 @@ status filter_forward(device *dev, const filter_args *a, float *k, int64_t k_str
  * that the error stays below 1e-5 at a million positions. */
 status filter_backward(device *dev, const filter_args *a, const float *dk, int64_t k_stride,
                        const filter_grads *grads, arena *ws);
-op_cost filter_cost(const filter_args *a);
+op_cost filter_cost(const device *dev, const filter_args *a);
 
 /* ---- conv: causal long convolution with skip, the heart of the Hyena operator (Poli et al. 2023,
  * eq. 7) -- y[c,b,t] = ( sum_{s<=t} k[c,t-s] g[c,b,s]  +  D[c] g[c,b,t] ) * gate[c,b,t] k (dc, L)
@@ -153,8 +153,8 @@ status conv_forward(device *dev, const conv_args *a, const float *k, const float
 status conv_backward(device *dev, const conv_args *a, const float *k, const float *D,
                      const float *g, const float *gate, const float *dy, float *dg, float *dgate,
                      float *dk, float *dD, arena *ws);
-op_cost conv_cost(const conv_args *a);
-int64_t conv_points(int64_t L); /* N */
+op_cost conv_cost(const device *dev, const conv_args *a);
+int64_t conv_points(const device *dev, int64_t L); /* N */
 
 /* ---- mixout: out_proj of the gated convolution, plus residual
  * -------------------------------------------- out = residual + W (gate * y) + b            gate,
@@ -169,7 +169,7 @@ status mixout_forward(device *dev, const mixout_args *a, const float *gate, cons
 /* dgate, dy written; dW (d, d), db (d) added. The residual's own gradient is dout itself. */
 status mixout_backward(device *dev, const mixout_args *a, const float *gate, const float *y,
                        const float *dout, float *dgate, float *dy, float *dW, float *db, arena *ws);
-op_cost mixout_cost(const mixout_args *a);
+op_cost mixout_cost(const device *dev, const mixout_args *a);
 
 /* ---- mlp: LayerNorm -> fc1 -> tanh-GELU -> fc2, plus residual
  * --------------------------------------------- out = x + W2 gelu(W1 LN(x) + b1) + b2      W1
@@ -186,7 +186,7 @@ status mlp_forward(device *dev, const mlp_args *a, const float *x, float *h, flo
 /* dresidual (d, B, Lp): in, the gradient of out; out, the gradient of x. */
 status mlp_backward(device *dev, const mlp_args *a, const float *x, const float *h,
                     float *dresidual, const mlp_grads *grads, arena *ws);
-op_cost mlp_cost(const mlp_args *a, keep_level keep);
+op_cost mlp_cost(const device *dev, const mlp_args *a, keep_level keep);
 
 /* ---- head: final LayerNorm, tied logits and cross entropy, tile by tile
  * ----------------------------------- hidden = LN(residual);  logits = E hidden (V columns, pads of
@@ -202,13 +202,13 @@ typedef struct {
 typedef struct {
     double sum;    /* nats */
     int64_t count; /* tokens with a target */
-} loss_sum;        /* written by an operation, not added to */
+} loss_sum;        /* written by an operation, not added to; there after device_wait */
 status head_forward(device *dev, const head_args *a, const float *residual, float *hidden,
                     float *logits, float *token_loss, loss_sum *loss, arena *ws);
 /* Loss and the gradient of its SUM in one pass: dresidual written; dln_w, dln_b, dE added. */
 status head_backward(device *dev, const head_args *a, const float *residual, loss_sum *loss,
                      float *dresidual, float *dln_w, float *dln_b, float *dE, arena *ws);
-op_cost head_cost(const head_args *a);
+op_cost head_cost(const device *dev, const head_args *a);
 
 /* ---- classify: final LayerNorm (or none), pool over positions, small MLP, cross entropy
  * --------------------- pooled[b] = mean over t < L, or position L-1, of LN(residual[:, b, t]);
@@ -229,7 +229,7 @@ status classify_forward(device *dev, const classify_args *a, const float *residu
                         float *logits, loss_sum *loss, arena *ws);
 status classify_backward(device *dev, const classify_args *a, const float *residual, loss_sum *loss,
                          float *dresidual, const classify_grads *grads, arena *ws);
-op_cost classify_cost(const classify_args *a);
+op_cost classify_cost(const device *dev, const classify_args *a);
 
 /* ---- ranges: sums of table rows over the sites that a token skipped
  * out[col, r] = sum over i in [start[col], start[col + 1]) of A[slot[i], r]
@@ -247,7 +247,7 @@ typedef struct {
     const float *A;
 } ranges_args;
 status ranges_forward(device *dev, const ranges_args *a, float *out, arena *ws);
-op_cost ranges_cost(const ranges_args *a, int64_t entries);
+op_cost ranges_cost(const device *dev, const ranges_args *a, int64_t entries);
 
 /* ---- sites: class-conditional next-site head, ragged over the sites of each window's span
  * (docs/model.md) h = LN(residual);  for site j after token t (the last carried one before j), with
@@ -298,7 +298,7 @@ status sites_forward(device *dev, const sites_args *a, const float *residual, fl
 status sites_backward(device *dev, const sites_args *a, const float *residual, loss_sum *loss,
                       float *dresidual, const sites_grads *grads, float *drows, arena *ws);
 /* The entries' own arrays aside; n: entries expected. */
-op_cost sites_cost(const sites_args *a, int64_t n);
+op_cost sites_cost(const device *dev, const sites_args *a, int64_t n);
 
 /* ---- optimizer
  * ---------------------------------------------------------------------------------------------
@@ -321,8 +321,8 @@ status adamw_update(device *dev, const adamw_args *a, int64_t n, float *p, const
  *   slot (n) int32, negative ones are left out;  of (n) int32 or NULL: entry i has row of[i] of
  *   grad (.., k), or row i
  *   -> unique (at most n) ascending, sum (unique, k); returns the number of unique slots in *count.
- * Sums are fp64, in the order of the positions, rounded once. Workspace: 16 bytes a position where
- * n is a multiple of 8. */
+ * Sums are fp64, in the order of the positions, rounded once. */
+size_t rows_reduce_workspace(const device *dev, int64_t n, int64_t k); /* bytes */
 status rows_reduce(device *dev, int64_t n, int64_t k, const int32_t *slot, const int32_t *of,
                    const float *grad, int32_t *unique, float *sum, int64_t *count, arena *ws);
 
@@ -358,6 +358,21 @@ struct ops_table {
     status (*upload)(device *, void *, const void *, size_t);
     status (*download)(device *, void *, const void *, size_t);
     status (*wait)(device *);
+    status (*clear)(device *, void *, size_t);
+    status (*copy)(device *, void *, const void *, size_t);
+    /* Bytes of workspace, the larger of forward and backward; what NAME_cost reports. `kept`: the
+     * tensor that KEEP_SELECTED (mixin) or KEEP_ALL (mlp) keeps is there. */
+    size_t (*embed_workspace)(const device *, const embed_args *);
+    size_t (*mixin_workspace)(const device *, const mixin_args *, bool kept);
+    size_t (*filter_workspace)(const device *, const filter_args *);
+    size_t (*conv_workspace)(const device *, const conv_args *);
+    size_t (*mixout_workspace)(const device *, const mixout_args *);
+    size_t (*mlp_workspace)(const device *, const mlp_args *, bool kept);
+    size_t (*head_workspace)(const device *, const head_args *);
+    size_t (*classify_workspace)(const device *, const classify_args *);
+    size_t (*sites_workspace)(const device *, const sites_args *);
+    size_t (*rows_reduce_workspace)(const device *, int64_t n, int64_t k);
+    int64_t (*conv_points)(int64_t L);
     status (*embed_forward)(device *, const embed_args *, float *, arena *);
     status (*embed_backward)(device *, const embed_args *, const float *, float *, float *const *,
                              float *const *, arena *);

@@ -43,7 +43,7 @@ if(NOT cuda_kind STREQUAL OFF)
 endif()
 if(cuda_kind STREQUAL NVCC)
   target_compile_options(kernels_cuda PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra;-Werror=all-warnings>")
-  target_link_libraries(kernels_cuda PUBLIC CUDA::cudart)
+  target_link_libraries(kernels_cuda PUBLIC CUDA::cudart CUDA::cublas CUDA::cufft)
 endif()
 
 # Compiles .cu files as C++ with the shim in front; for HOST, in the folder that calls it.

@@ -154,8 +154,8 @@ status rows_collect(model *m, int table, int64_t n, const int32_t *slot, const f
 status rows_reserve(model *m, batch_shape s);
 void rows_free(model *m);
 int64_t rows_bytes(const model *m, batch_shape s);
-int64_t rows_workspace(const model *m, batch_shape s); /* of rows_collect of its columns */
-int64_t reduce_bytes(int64_t n, int64_t k);            /* of rows_collect of n entries */
+int64_t rows_workspace(const model *m, batch_shape s);      /* of rows_collect of its columns */
+int64_t reduce_bytes(const model *m, int64_t n, int64_t k); /* of rows_collect of n entries */
 
 /* spans.c: absent sums and the site head's rows of a batch. */
 bool spans_needed(const model *m);

@@ -21,33 +21,33 @@ static costs costs_of(const model *m, batch_shape s, keep_level keep)
     /* Without a body the block's costs stay zero. */
     costs c = {.plane = m->d * s.B * s.Lp * F32};
     const embed_args e = embed_of(m, NULL, s);
-    c.embed = embed_cost(&e);
+    c.embed = embed_cost(m->dev, &e);
     const head_args h = head_of(m, NULL, s);
-    c.head = head_cost(&h);
+    c.head = head_cost(m->dev, &h);
     if (m->site_classes) {
         const sites_args a = sites_of(m, NULL, s);
-        c.sites = sites_cost(&a, spans_expected(m, s));
+        c.sites = sites_cost(m->dev, &a, spans_expected(m, s));
     } else if (m->classes) {
         const classify_args a = classify_of(m, NULL, s);
-        c.classify = classify_cost(&a);
+        c.classify = classify_cost(m->dev, &a);
     }
     if (m->layers == 0)
         return c;
     const block_parameters *p = &m->block[0];
     const mlp_args l = mlp_of(m, p, s);
-    c.mlp = mlp_cost(&l, keep);
+    c.mlp = mlp_cost(m->dev, &l, keep);
     if (m->cfg.model.mixer == MIXER_NONE)
         return c;
     const mixin_args mi = mixin_of(m, p, s);
     /* u is at hand in every backward pass: kept, or made by the forward pass that is done again. */
-    c.mixin = mixin_cost(&mi, KEEP_SELECTED);
+    c.mixin = mixin_cost(m->dev, &mi, KEEP_SELECTED);
     const mixout_args mo = mixout_of(m, p, s);
-    c.mixout = mixout_cost(&mo);
+    c.mixout = mixout_cost(m->dev, &mo);
     const int64_t chunk = filter_chunk(m, s.L);
     const filter_args f = filter_of(m, p, s.L, 0, chunk);
-    c.filter = filter_cost(&f);
+    c.filter = filter_cost(m->dev, &f);
     const conv_args v = conv_of(s, chunk);
-    c.conv = conv_cost(&v);
+    c.conv = conv_cost(m->dev, &v);
     c.chunks = (m->d + chunk - 1) / chunk;
     c.k = (int64_t)arena_round((size_t)(chunk * s.Lp * F32));
     c.convs = m->order - 1;

@@ -6,8 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define REDUCE_BYTES 16 /* workspace of rows_reduce, bytes a column */
-
 /* Activation memory of the rows of one level: slot, unique, row, values. A batch touches at most
  * its columns. */
 static int64_t level_bytes(const model *m, int64_t columns)
@@ -221,17 +219,17 @@ status rows_collect(model *m, int table, int64_t n, const int32_t *slot, const f
     return STATUS_OK;
 }
 
-/* unique, sum, and what rows_reduce takes: two arrays of keys and places for its sort. */
-int64_t reduce_bytes(int64_t n, int64_t k)
+/* unique, sum, and what rows_reduce takes. */
+int64_t reduce_bytes(const model *m, int64_t n, int64_t k)
 {
     return (int64_t)(arena_round((size_t)n * sizeof(int32_t)) +
-                     arena_round((size_t)(n * k) * sizeof(float))) +
-           REDUCE_BYTES * (n + 8);
+                     arena_round((size_t)(n * k) * sizeof(float)) +
+                     rows_reduce_workspace(m->dev, n, k));
 }
 
 int64_t rows_workspace(const model *m, batch_shape s)
 {
-    return reduce_bytes(s.B * s.Lp, m->rank);
+    return reduce_bytes(m, s.B * s.Lp, m->rank);
 }
 
 void model_rows_schedule(model *m, const rows_adam_args *s)

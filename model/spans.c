@@ -58,10 +58,10 @@ int64_t spans_ragged(const model *m, batch_shape s, bool training)
     int64_t bytes = 0, reductions = 0;
     if (m->absent) {
         bytes += grown(absent) * (ABSENT_BYTES + m->levels * ragged_row_bytes(m->rank));
-        reductions = reduce_bytes(absent, m->rank);
+        reductions = reduce_bytes(m, absent, m->rank);
     }
     if (m->site_classes) {
-        const int64_t width = site_width(m), own = reduce_bytes(n, width);
+        const int64_t width = site_width(m), own = reduce_bytes(m, n, width);
         bytes += grown(n) * ragged_row_bytes(width);
         bytes += training ? (grown(n * width) + 16) * (int64_t)sizeof(float) : 0;
         reductions = own > reductions ? own : reductions;
@@ -136,9 +136,9 @@ static status ragged_reserve(batch_rows *r, int64_t n, int64_t k)
 }
 
 /* Workspace of a reduction of n entries of k numbers. */
-static status reductions_reserve(batch_spans *x, int64_t n, int64_t k)
+static status reductions_reserve(const model *m, batch_spans *x, int64_t n, int64_t k)
 {
-    const size_t bytes = (size_t)reduce_bytes(n, k);
+    const size_t bytes = (size_t)reduce_bytes(m, n, k);
     if (bytes <= x->reductions.size)
         return STATUS_OK;
     arena_close(&x->reductions);
@@ -235,7 +235,7 @@ status spans_collect_absent(model *m, int level, const float *dsums)
 {
     batch_spans *x = &m->spans;
     const int table = absent_table(m, level);
-    TRY(reductions_reserve(x, x->absent, m->rank));
+    TRY(reductions_reserve(m, x, x->absent, m->rank));
     return rows_collect(m, table, x->absent, m->rows[table].slot, dsums, x->absent_column,
                         &x->reductions);
 }
@@ -258,6 +258,6 @@ status spans_collect_sites(model *m)
 {
     batch_spans *x = &m->spans;
     const int table = site_table(m);
-    TRY(reductions_reserve(x, x->n, site_width(m)));
+    TRY(reductions_reserve(m, x, x->n, site_width(m)));
     return rows_collect(m, table, x->n, m->rows[table].slot, x->drows, NULL, &x->reductions);
 }

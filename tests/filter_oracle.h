@@ -205,7 +205,7 @@ static inline filter_results filter_run(const filter_case *q, int threads, float
 {
     bench b;
     bench_device(&b, threads);
-    const op_cost cost = filter_cost(&q->a);
+    const op_cost cost = filter_cost(b.dev, &q->a);
     bench_workspace(&b, cost.workspace);
     filter_results o = {.k = buffer_floats(all, q->a.dc * q->k_stride)};
     for (int p = 0; p < FILTER_PARTS; p++) {

@@ -170,9 +170,19 @@ static inline void expect_gradient(const char *what, const float *grad, const fl
 
 /* ---- device and workspace ---- */
 
+/* A test's buffer in the device's memory. */
+typedef struct {
+    unsigned char *host;
+    void *on;
+    size_t bytes;
+    bool lent; /* since the last bench_back */
+} bench_twin;
+
 typedef struct {
     device *dev;
     arena ws;
+    bench_twin twin[BUFFERS];
+    int twins;
 } bench;
 
 /* `threads` must be set before the cost is asked for: costs answer for the device opened last.
@@ -216,14 +226,73 @@ static inline void bench_return(bench *b, float *on, float *host, int64_t n)
     device_memory_give(b->dev, on);
 }
 
+/* Where the device's operations find `host`, which lies in a buffer of `all`: there on a CPU, in a
+ * copy of the whole buffer elsewhere, uploaded at the first call after a bench_back. NULL stays
+ * NULL. What operations wrote comes back with bench_back. */
+static inline void *bench_on(bench *b, buffers *all, const void *host)
+{
+    if (!host || b->dev->kind == DEVICE_CPU)
+        return (void *)host;
+    int i = 0;
+    const unsigned char *at = host;
+    while (i < all->count && !(at >= all->base[i] + GUARD &&
+                               at < all->base[i] + GUARD + (all->bytes[i] ? all->bytes[i] : 1)))
+        i++;
+    if (i == all->count)
+        fail_msg("bench_on: a pointer outside of every buffer");
+    unsigned char *begin = all->base[i] + GUARD;
+    bench_twin *t = b->twin;
+    while (t < b->twin + b->twins && t->host != begin)
+        t++;
+    if (t == b->twin + b->twins) {
+        assert_true(b->twins < BUFFERS);
+        *t = (bench_twin){.host = begin, .bytes = all->bytes[i]};
+        if (device_memory_take(b->dev, t->bytes, &t->on) != STATUS_OK)
+            fail_msg("%s", failure_last()->text);
+        b->twins++;
+    }
+    if (!t->lent && device_upload(b->dev, t->on, t->host, t->bytes) != STATUS_OK)
+        fail_msg("%s", failure_last()->text);
+    t->lent = true;
+    return (char *)t->on + (at - begin);
+}
+
+/* What the operations wrote into lent buffers, in the test's own; waits for them. */
+static inline void bench_back(bench *b)
+{
+    if (b->dev->kind != DEVICE_CPU && device_wait(b->dev) != STATUS_OK)
+        fail_msg("%s", failure_last()->text);
+    for (bench_twin *t = b->twin; t < b->twin + b->twins; t++) {
+        if (t->lent && device_download(b->dev, t->host, t->on, t->bytes) != STATUS_OK)
+            fail_msg("%s", failure_last()->text);
+        t->lent = false;
+    }
+}
+
+static inline void bench_forget(bench *b) /* all copies are given back */
+{
+    while (b->twins)
+        device_memory_give(b->dev, b->twin[--b->twins].on);
+}
+
 static inline void bench_poison(bench *b)
 {
+    if (b->dev && b->dev->kind != DEVICE_CPU) {
+        void *nan = malloc(b->ws.size);
+        assert_non_null(nan);
+        memset(nan, 0xFF, b->ws.size);
+        if (device_upload(b->dev, b->ws.base, nan, b->ws.size) != STATUS_OK ||
+            device_wait(b->dev) != STATUS_OK)
+            fail_msg("%s", failure_last()->text);
+        free(nan);
+        return;
+    }
     memset(b->ws.base, 0xFF, b->ws.size);
 }
 
 static inline void bench_workspace(bench *b, int64_t bytes)
 {
-    assert_int_equal(arena_open(&b->ws, "workspace", (size_t)bytes), STATUS_OK);
+    assert_int_equal(device_arena_open(b->dev, &b->ws, "workspace", (size_t)bytes), STATUS_OK);
     bench_poison(b);
 }
 
@@ -234,7 +303,8 @@ static inline void bench_close(bench *b, int64_t planned)
     assert_true(b->ws.high <= (size_t)planned);
     if ((double)b->ws.high < 0.95 * (double)planned)
         fail_msg("workspace: planned %lld bytes, used %zu", (long long)planned, b->ws.high);
-    arena_close(&b->ws);
+    bench_forget(b);
+    device_arena_close(b->dev, &b->ws);
     device_close(&b->dev);
 }
 

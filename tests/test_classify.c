@@ -77,7 +77,7 @@ static void run(classify_case *k, int threads, double loss_want, double *const w
     bench b;
     loss_sum loss = {-1, -1};
     bench_device(&b, threads);
-    const op_cost cost = classify_cost(&a);
+    const op_cost cost = classify_cost(b.dev, &a);
     bench_workspace(&b, cost.workspace);
     float *pooled = buffer_floats(&all, k->s.B * k->d),
           *logits = buffer_floats(&all, k->s.B * k->classes);

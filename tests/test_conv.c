@@ -87,7 +87,7 @@ static void run(const conv_case *q, int threads, buffers *all, results *out)
     const int64_t n = a->dc * a->s.B * a->s.Lp, nk = a->dc * a->k_stride;
     bench b;
     bench_device(&b, threads);
-    const op_cost cost = conv_cost(a);
+    const op_cost cost = conv_cost(b.dev, a);
     bench_workspace(&b, cost.workspace);
     *out = (results){buffer_floats(all, n), buffer_floats(all, n),
                      q->gated ? buffer_floats(all, n) : NULL, buffer_floats(all, nk),
@@ -203,14 +203,17 @@ static void long_lengths(void **state)
 static void points(void **state)
 {
     (void)state;
+    bench b;
+    bench_device(&b, 1);
     for (int64_t L = 1; L < 3000000; L += 1 + L / 7) {
-        int64_t n = conv_points(L), rest = n;
+        int64_t n = conv_points(b.dev, L), rest = n;
         assert_true(n % 2 == 0 && n >= 2 * L - 1);
         for (int64_t p = 2; p <= 7; p++)
             while (rest % p == 0)
                 rest /= p;
         assert_int_equal(rest, 1);
     }
+    device_close(&b.dev);
 }
 
 int main(void)

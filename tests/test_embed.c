@@ -61,7 +61,7 @@ static void run(embed_case *k, int threads, double dropout)
     bench b;
     rng r = rng_at(9, RNG_TEST, 0, 0);
     bench_device(&b, threads);
-    const op_cost cost = embed_cost(&a);
+    const op_cost cost = embed_cost(b.dev, &a);
     bench_workspace(&b, cost.workspace);
     float *out = buffer_floats(&all, d * n);
     oracle(k);
@@ -119,7 +119,7 @@ static void mask_of(embed_case *k, double dropout, int threads, int64_t shift, d
     a.added = NULL;
     a.first_column += shift;
     bench_device(&b, threads);
-    const int64_t planned = embed_cost(&a).workspace;
+    const int64_t planned = embed_cost(b.dev, &a).workspace;
     bench_workspace(&b, planned);
     OK(embed_forward(b.dev, &a, out, &b.ws));
     for (int64_t i = 0; i < k->d * n; i++)

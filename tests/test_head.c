@@ -51,7 +51,7 @@ static void run(head_case *k, int threads, double loss_want, double *const want[
     bench b;
     loss_sum loss = {-1, -1};
     bench_device(&b, threads);
-    const op_cost cost = head_cost(&a);
+    const op_cost cost = head_cost(b.dev, &a);
     bench_workspace(&b, cost.workspace);
     float *hidden = buffer_floats(&all, k->d * n), *logits = buffer_floats(&all, k->V * n);
     float *token = buffer_floats(&all, n);

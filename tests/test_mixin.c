@@ -93,7 +93,7 @@ static void run(mixin_case *k, int threads, bool keep, double *const want[TENSOR
     buffers all = {0};
     bench b;
     bench_device(&b, threads);
-    const op_cost cost = mixin_cost(&a, keep ? KEEP_SELECTED : KEEP_INPUT);
+    const op_cost cost = mixin_cost(b.dev, &a, keep ? KEEP_SELECTED : KEEP_INPUT);
     bench_workspace(&b, cost.workspace);
     float *u = keep ? buffer_floats(&all, rows * k->s.B * k->s.Lp) : NULL;
     forward(k, &b, &a, u, &all);

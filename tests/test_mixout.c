@@ -39,7 +39,7 @@ static void run(mixout_case *k, int threads, double *const want[TENSORS])
     bench b;
     rng r = rng_at(9, RNG_TEST, 0, 0);
     bench_device(&b, threads);
-    const op_cost cost = mixout_cost(&a);
+    const op_cost cost = mixout_cost(b.dev, &a);
     bench_workspace(&b, cost.workspace);
     float *out = buffer_floats(&all, d * n), *gate = k->t[GATE].f, *y = k->t[Y].f;
     OK(mixout_forward(b.dev, &a, gate, y, k->t[RESIDUAL].f, out, &b.ws));

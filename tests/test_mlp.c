@@ -56,7 +56,7 @@ static void run(mlp_case *k, int threads, bool keep, double *const want[TENSORS]
     buffers all = {0};
     bench b;
     bench_device(&b, threads);
-    const op_cost cost = mlp_cost(&a, keep ? KEEP_ALL : KEEP_SELECTED);
+    const op_cost cost = mlp_cost(b.dev, &a, keep ? KEEP_ALL : KEEP_SELECTED);
     assert_int_equal(cost.kept, keep ? k->inner * n * 4 : 0);
     bench_workspace(&b, cost.workspace);
     float *h = keep ? buffer_floats(&all, k->inner * n) : NULL,

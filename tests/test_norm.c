@@ -13,7 +13,7 @@ static double norm_of(const float *x, int64_t n, int threads)
     OK(norm_squares(b.dev, on, n, &sum, &b.ws));
     bench_return(&b, on, NULL, n);
     assert_int_equal(b.ws.used, 0);
-    arena_close(&b.ws);
+    device_arena_close(b.dev, &b.ws);
     device_close(&b.dev);
     return sum;
 }

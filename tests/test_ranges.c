@@ -36,7 +36,7 @@ static void backward(const ranges_case *c, device *dev, const tensor *grad)
 {
     buffers all = {0};
     const int64_t first = c->start[0], n = c->n, k = c->k;
-    bench b = {0};
+    bench b = {.dev = dev};
     bench_workspace(&b, 16 * n + 256);
     int32_t *unique = buffer_take(&all, (size_t)n * sizeof *unique);
     float *sum = buffer_floats(&all, n * k);
@@ -59,7 +59,7 @@ static void backward(const ranges_case *c, device *dev, const tensor *grad)
             assert_true(used[unique[u]] && sum[u * k + e] == (float)want[unique[u] * k + e]);
     free(used);
     free(want);
-    arena_close(&b.ws);
+    device_arena_close(b.dev, &b.ws);
     buffers_close(&all);
 }
 
@@ -80,7 +80,7 @@ static void one_case(int64_t columns, int64_t k, int64_t rows, int64_t longest)
     for (int threads = 1; threads <= 3; threads++) {
         bench b;
         bench_device(&b, threads);
-        assert_int_equal(ranges_cost(&a, c.n).workspace, 0);
+        assert_int_equal(ranges_cost(b.dev, &a, c.n).workspace, 0);
         float *out = buffer_floats(&all, columns * k);
         OK(ranges_forward(b.dev, &a, out, &b.ws));
         expect_close("sums", out, want, columns * k, 2e-6);

@@ -22,12 +22,12 @@ typedef struct {
 static reduced reduce_on(device *dev, buffers *all, int64_t n, int64_t k, const int32_t *slot,
                          const float *grad)
 {
-    bench b = {0};
-    bench_workspace(&b, 16 * n + 256);
+    bench b = {.dev = dev};
+    bench_workspace(&b, (int64_t)rows_reduce_workspace(dev, n, k));
     reduced o = {buffer_take(all, (size_t)n * sizeof(int32_t)), buffer_floats(all, n * k), -1};
     OK(rows_reduce(dev, n, k, slot, NULL, grad, o.unique, o.sum, &o.count, &b.ws));
     assert_int_equal(b.ws.used, 0);
-    arena_close(&b.ws);
+    device_arena_close(b.dev, &b.ws);
     return o;
 }
 

@@ -178,7 +178,7 @@ static void run(sites_case *k, int threads, double loss_want, double *const want
     buffers all = {0};
     bench b;
     bench_device(&b, threads);
-    const op_cost cost = sites_cost(&a, k->n);
+    const op_cost cost = sites_cost(b.dev, &a, k->n);
     bench_workspace(&b, cost.workspace);
     forward(k, &b, loss_want);
     bench_poison(&b);
@@ -391,7 +391,7 @@ static void tails(void **state)
     a.carried = carried;
     bench b;
     bench_device(&b, 1);
-    const op_cost cost = sites_cost(&a, 2 * BIASES);
+    const op_cost cost = sites_cost(b.dev, &a, 2 * BIASES);
     bench_workspace(&b, cost.workspace);
     double nll[2 * BIASES];
     float drows[2 * BIASES * 3], dx[D * 2 * BIASES * 64], dW[D] = {0}, db[1] = {0}, dV[1] = {0};

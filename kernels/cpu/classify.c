@@ -68,9 +68,9 @@ static size_t bytes_needed(const classify_args *a, int threads, bool backward)
     return c.used;
 }
 
-size_t classify_workspace_cpu(const classify_args *a, int threads)
+size_t classify_workspace_cpu(const device *dev, const classify_args *a)
 {
-    return bytes_needed(a, threads, true);
+    return bytes_needed(a, dev->threads, true);
 }
 
 /* Positions of a segment that are pooled: [*from, *to) in tile columns. */

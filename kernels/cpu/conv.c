@@ -46,10 +46,10 @@ static int threads_used(const conv_args *a, int threads)
     return (int)least(a->dc, threads);
 }
 
-size_t conv_workspace_cpu(const conv_args *a, int threads)
+size_t conv_workspace_cpu(const device *dev, const conv_args *a)
 {
     const fft_shape s = fft_shape_of(a->s.L);
-    return (size_t)threads_used(a, threads) * thread_bytes(&s, true);
+    return (size_t)threads_used(a, dev->threads) * thread_bytes(&s, true);
 }
 
 /* X *= K */

@@ -10,6 +10,7 @@ void device_close_cpu(device *dev);
 status memory_take_cpu(device *dev, size_t bytes, void **out);
 void memory_give_cpu(device *dev, void *memory);
 status copy_cpu(device *dev, void *to, const void *from, size_t bytes);
+status clear_cpu(device *dev, void *at, size_t bytes);
 status device_wait_cpu(device *dev);
 status embed_forward_cpu(device *dev, const embed_args *a, float *residual, arena *ws);
 status embed_backward_cpu(device *dev, const embed_args *a, const float *dresidual, float *dE,
@@ -65,17 +66,17 @@ status rows_catch_up_cpu(device *dev, const rows_adam_args *a, int64_t count, in
                          const int32_t *unique, const float *p, const float *m, const float *v,
                          const int64_t *last, float *out);
 
-/* Bytes of workspace that an operation takes with `threads` threads, the larger of forward and
- * backward. `kept`: the tensor that KEEP_SELECTED (mixin) or KEEP_ALL (mlp) keeps is there. */
-size_t embed_workspace_cpu(const embed_args *a, int threads);
-size_t mixin_workspace_cpu(const mixin_args *a, bool kept, int threads);
-size_t filter_workspace_cpu(const filter_args *a, int threads);
-size_t conv_workspace_cpu(const conv_args *a, int threads);
-size_t mixout_workspace_cpu(const mixout_args *a, int threads);
-size_t mlp_workspace_cpu(const mlp_args *a, bool kept, int threads);
-size_t head_workspace_cpu(const head_args *a, int threads);
-size_t classify_workspace_cpu(const classify_args *a, int threads);
-size_t sites_workspace_cpu(const sites_args *a, int threads);
-size_t rows_reduce_workspace_cpu(int64_t n);
+/* The table's queries: bytes of workspace (kernels/ops.h). */
+size_t embed_workspace_cpu(const device *dev, const embed_args *a);
+size_t filter_workspace_cpu(const device *dev, const filter_args *a);
+size_t conv_workspace_cpu(const device *dev, const conv_args *a);
+size_t mixout_workspace_cpu(const device *dev, const mixout_args *a);
+size_t head_workspace_cpu(const device *dev, const head_args *a);
+size_t classify_workspace_cpu(const device *dev, const classify_args *a);
+size_t sites_workspace_cpu(const device *dev, const sites_args *a);
+size_t mixin_workspace_cpu(const device *dev, const mixin_args *a, bool kept);
+size_t mlp_workspace_cpu(const device *dev, const mlp_args *a, bool kept);
+size_t rows_reduce_workspace_cpu(const device *dev, int64_t n, int64_t k);
+int64_t conv_points_cpu(int64_t L);
 
 #endif

@@ -55,9 +55,9 @@ static size_t bytes_needed(const embed_args *a, int threads, bool backward)
     return c.used;
 }
 
-size_t embed_workspace_cpu(const embed_args *a, int threads)
+size_t embed_workspace_cpu(const device *dev, const embed_args *a)
 {
-    return bytes_needed(a, threads, true);
+    return bytes_needed(a, dev->threads, true);
 }
 
 /* rows (T, k) = A[slot], zeros where a column has no row. */

@@ -45,7 +45,7 @@ fft_shape fft_shape_of(int64_t L)
     return best;
 }
 
-int64_t conv_points(int64_t L)
+int64_t conv_points_cpu(int64_t L)
 {
     return 2 * fft_shape_of(L).points;
 }

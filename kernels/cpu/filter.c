@@ -121,10 +121,10 @@ static size_t plan_carve(filter_plan *p, bool backward, int threads, char *base)
     return c.used;
 }
 
-size_t filter_workspace_cpu(const filter_args *a, int threads)
+size_t filter_workspace_cpu(const device *dev, const filter_args *a)
 {
     filter_plan p = plan_of(a, true);
-    return plan_carve(&p, true, threads, NULL);
+    return plan_carve(&p, true, dev->threads, NULL);
 }
 
 /* f = linspace(1e-4, bands - 1, bands) */

@@ -52,9 +52,9 @@ static size_t bytes_needed(const head_args *a, int threads, bool backward)
     return c.used;
 }
 
-size_t head_workspace_cpu(const head_args *a, int threads)
+size_t head_workspace_cpu(const device *dev, const head_args *a)
 {
-    return bytes_needed(a, threads, true);
+    return bytes_needed(a, dev->threads, true);
 }
 
 /* token[j] = logsumexp over V of column j - logits[target]; with `gradient` the logits become

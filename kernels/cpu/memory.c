@@ -36,6 +36,14 @@ status copy_cpu(device *dev, void *to, const void *from, size_t bytes)
     return STATUS_OK;
 }
 
+status clear_cpu(device *dev, void *at, size_t bytes)
+{
+    (void)dev;
+    if (bytes)
+        memset(at, 0, bytes);
+    return STATUS_OK;
+}
+
 status device_wait_cpu(device *dev)
 {
     (void)dev;

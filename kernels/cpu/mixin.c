@@ -83,10 +83,10 @@ static size_t bytes_needed(const mixin_args *a, int threads, bool backward, bool
     return c.used;
 }
 
-size_t mixin_workspace_cpu(const mixin_args *a, bool kept, int threads)
+size_t mixin_workspace_cpu(const device *dev, const mixin_args *a, bool kept)
 {
-    const size_t forward = bytes_needed(a, threads, false, kept);
-    const size_t backward = bytes_needed(a, threads, true, kept);
+    const size_t forward = bytes_needed(a, dev->threads, false, kept);
+    const size_t backward = bytes_needed(a, dev->threads, true, kept);
     return forward > backward ? forward : backward;
 }
 

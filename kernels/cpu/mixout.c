@@ -42,9 +42,9 @@ static size_t bytes_needed(const mixout_args *a, int threads, bool backward)
     return c.used;
 }
 
-size_t mixout_workspace_cpu(const mixout_args *a, int threads)
+size_t mixout_workspace_cpu(const device *dev, const mixout_args *a)
 {
-    return bytes_needed(a, threads, true); /* forward takes less of the same */
+    return bytes_needed(a, dev->threads, true); /* forward takes less of the same */
 }
 
 /* gated (stride TILE) = gate * y (stride n). */

@@ -61,10 +61,11 @@ static size_t backward_bytes(const mlp_args *a, int threads)
     return c.used;
 }
 
-size_t mlp_workspace_cpu(const mlp_args *a, bool kept, int threads)
+size_t mlp_workspace_cpu(const device *dev, const mlp_args *a, bool kept)
 {
     (void)kept; /* backward reads a kept h into the same tile */
-    const size_t forward = forward_bytes(a, threads), backward = backward_bytes(a, threads);
+    const size_t forward = forward_bytes(a, dev->threads),
+                 backward = backward_bytes(a, dev->threads);
     return forward > backward ? forward : backward;
 }
 

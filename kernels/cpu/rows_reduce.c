@@ -12,8 +12,10 @@
 #define LANES 32        /* elements of a row at a time: four registers of doubles */
 #define SHARE 64        /* rows of sums a share of a thread */
 
-size_t rows_reduce_workspace_cpu(int64_t n)
+size_t rows_reduce_workspace_cpu(const device *dev, int64_t n, int64_t k)
 {
+    (void)dev;
+    (void)k;
     return 2 * arena_round((size_t)n * sizeof(uint64_t));
 }
 
@@ -112,7 +114,7 @@ status rows_reduce_cpu(device *dev, int64_t n, int64_t k, const int32_t *slot, c
     uint64_t *other = arena_take(ws, (size_t)n * sizeof *other);
     if (!key || !other) {
         arena_release(ws, mark);
-        return workspace_short("rows", rows_reduce_workspace_cpu(n), ws);
+        return workspace_short("rows", rows_reduce_workspace_cpu(dev, n, k), ws);
     }
     const uint32_t out = keys_make(n, slot, key, dev->threads);
     for (int shift = 32; shift < 64 && out >> (shift - 32); shift += 8) {

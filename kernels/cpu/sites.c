@@ -46,9 +46,9 @@ static size_t bytes_needed(const sites_args *a, int threads, bool backward)
     return c.used;
 }
 
-size_t sites_workspace_cpu(const sites_args *a, int threads)
+size_t sites_workspace_cpu(const device *dev, const sites_args *a)
 {
-    return bytes_needed(a, threads, true);
+    return bytes_needed(a, dev->threads, true);
 }
 
 static int64_t sites_tiles(const sites_args *a)

@@ -31,14 +31,31 @@ status cuda_allow_shared(const void *kernel, const char *name, size_t bytes);
 
 #define CUDA_SCRATCH ((size_t)1 << 16) /* bytes */
 
+/* A small result on its way to the host. */
+#define CUDA_NOTES 64
+#define CUDA_NOTE_BYTES 48
+typedef struct cuda_note {
+    void *to; /* host */
+    size_t bytes;
+    unsigned char value[CUDA_NOTE_BYTES];
+} cuda_note;
+
 /* device->state of a CUDA device. All work of a step is queued on `stream`; nothing in an operation
  * waits for it, but where the interface returns a number to the host (norm_squares). */
 typedef struct {
     int ordinal;
     cudaStream_t stream;
-    void *scratch; /* device memory, CUDA_SCRATCH bytes: partial sums of one operation */
-    double *host;  /* pinned, 8 numbers: what a kernel tells the host */
+    void *scratch;           /* device memory, CUDA_SCRATCH bytes: partial sums of one operation */
+    double *host;            /* pinned, 8 numbers: what an operation that waits tells the host */
+    struct cuda_note *notes; /* pinned, CUDA_NOTES of them: results that wait for device_wait */
+    int n_notes;
+    void *gemm, *gemm_workspace; /* gemm.cu */
+    void *fft;                   /* fft.cu */
 } cuda_state;
+
+/* `bytes` (at most CUDA_NOTE_BYTES) of device memory reach host address `to` at the next
+ * device_wait: how an operation hands out its loss without waiting for the GPU. */
+status cuda_note_take(cuda_state *c, void *to, const void *from, size_t bytes);
 
 static inline cuda_state *cuda_of(const device *dev)
 {
@@ -55,6 +72,8 @@ void memory_give_cuda(device *dev, void *memory);
 status upload_cuda(device *dev, void *to, const void *from, size_t bytes);
 status download_cuda(device *dev, void *to, const void *from, size_t bytes);
 status device_wait_cuda(device *dev);
+status clear_cuda(device *dev, void *at, size_t bytes);
+status copy_cuda(device *dev, void *to, const void *from, size_t bytes);
 status norm_squares_cuda(device *dev, const float *x, int64_t n, double *sum, arena *ws);
 status adamw_update_cuda(device *dev, const adamw_args *a, int64_t n, float *p, const float *g,
                          float *m, float *v);

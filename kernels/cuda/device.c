@@ -1,5 +1,5 @@
 /* Opening a GPU, its memory, and what CUDA's errors mean to the person who reads them. */
-#include "kernels/cuda/cuda.h"
+#include "kernels/cuda/gemm.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -76,7 +76,8 @@ static status state_open(cuda_state *c)
     TRY_CUDA(cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking));
     TRY_CUDA(cudaMalloc(&c->scratch, CUDA_SCRATCH));
     TRY_CUDA(cudaMallocHost((void **)&c->host, 8 * sizeof *c->host));
-    return STATUS_OK;
+    TRY_CUDA(cudaMallocHost((void **)&c->notes, CUDA_NOTES * sizeof *c->notes));
+    return gemm_open_cuda(c);
 }
 
 status device_open_cuda(int ordinal, int threads, device **out)
@@ -108,12 +109,15 @@ failed:
 void device_close_cuda(device *dev)
 {
     cuda_state *c = cuda_of(dev);
+    gemm_close_cuda(c);
     if (c->stream)
         cudaStreamDestroy(c->stream);
     if (c->scratch)
         cudaFree(c->scratch);
     if (c->host)
         cudaFreeHost(c->host);
+    if (c->notes)
+        cudaFreeHost(c->notes);
     free(c);
     dev->state = NULL;
 }
@@ -144,7 +148,41 @@ status download_cuda(device *dev, void *to, const void *from, size_t bytes)
     return device_wait_cuda(dev);
 }
 
+static status notes_deliver(cuda_state *c)
+{
+    const int n = c->n_notes;
+    c->n_notes = 0;
+    TRY_CUDA(cudaStreamSynchronize(c->stream));
+    for (int i = 0; i < n; i++)
+        memcpy(c->notes[i].to, c->notes[i].value, c->notes[i].bytes);
+    return STATUS_OK;
+}
+
+status cuda_note_take(cuda_state *c, void *to, const void *from, size_t bytes)
+{
+    if (c->n_notes == CUDA_NOTES)
+        TRY(notes_deliver(c));
+    cuda_note *note = &c->notes[c->n_notes];
+    TRY_CUDA(cudaMemcpyAsync(note->value, from, bytes, cudaMemcpyDeviceToHost, c->stream));
+    note->to = to;
+    note->bytes = bytes;
+    c->n_notes++;
+    return STATUS_OK;
+}
+
 status device_wait_cuda(device *dev)
 {
-    return CUDA(cudaStreamSynchronize(cuda_of(dev)->stream));
+    return notes_deliver(cuda_of(dev));
+}
+
+status clear_cuda(device *dev, void *at, size_t bytes)
+{
+    return bytes ? CUDA(cudaMemsetAsync(at, 0, bytes, cuda_of(dev)->stream)) : STATUS_OK;
+}
+
+status copy_cuda(device *dev, void *to, const void *from, size_t bytes)
+{
+    return bytes && to != from ? CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice,
+                                                      cuda_of(dev)->stream))
+                               : STATUS_OK;
 }

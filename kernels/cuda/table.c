@@ -10,6 +10,8 @@ const ops_table ops_cuda = {
     .upload = upload_cuda,
     .download = download_cuda,
     .wait = device_wait_cuda,
+    .clear = clear_cuda,
+    .copy = copy_cuda,
     .norm_squares = norm_squares_cuda,
     .adamw_update = adamw_update_cuda,
 };
