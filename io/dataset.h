@@ -87,6 +87,10 @@ void dataset_close(dataset **d);
 #define DATASET_OWNED 16
 status dataset_make(const dataset *view, void *const *owned, int n, dataset **out);
 
+/* Names the site table in 16 hexadecimal digits: chromosomes, positions, bases. Two sets with the
+ * same name have the same sites in the same order. */
+void dataset_sites_hash(const dataset *d, char hash[17]);
+
 /* Cuts the site table into blocks at chromosome ends and at gaps of more than max_gap bp. */
 status dataset_block(dataset *d, int64_t max_gap);
 /* Cuts blocks further wherever mark (n_sites) changes from one site to the next. After

@@ -195,8 +195,10 @@ status dataset_alter(dataset *d, const alteration *a, alteration_counts *counts)
     x.missing = x.uncalled + sites;
     sites_draw(&x);
     if (x.n.judged_sites == 0) {
-        st = fail(STATUS_USAGE, "-r: none of the %lld sites of %s is in the regions; give others",
-                  (long long)d->n_sites, d->path);
+        st = fail(
+            STATUS_USAGE,
+            "-r, -R, --exclude-regions: none of the %lld sites of %s is left to judge; give others",
+            (long long)d->n_sites, d->path);
         goto done;
     }
     TRY_GOTO(done, people_alter(&x));

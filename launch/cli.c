@@ -298,9 +298,19 @@ status cli_folder_can_be_made(const cli *c, const char *path)
         st = fail(STATUS_USAGE, "%s: it is a file, and a folder is to be made; give another -o",
                   path);
     else if (comm_rank(c->world) == 0 && access(dirname(parent), W_OK | X_OK) != 0)
-        st = fail(STATUS_USAGE, "%s: the folder cannot be made (%s); give another -o", path,
-                  strerror(errno));
+        st = fail(errno == ENOENT || errno == ENOTDIR ? STATUS_USAGE : STATUS_RESOURCE,
+                  "%s: the folder cannot be made (%s); give another -o", path, strerror(errno));
     return comm_agree(c->world, st);
+}
+
+status cli_at_least(const char *name, int64_t least, int64_t *value)
+{
+    if (*value == CLI_NOT_GIVEN)
+        *value = 0;
+    else if (*value < least)
+        return fail(STATUS_USAGE, "%s: %lld; give %lld or more", name, (long long)*value,
+                    (long long)least);
+    return STATUS_OK;
 }
 
 status cli_print_json(const char *command, char *text)

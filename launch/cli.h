@@ -63,6 +63,11 @@ status cli_print_json(const char *command, char *text);
 /* Refuses an existing output without --force; on every rank alike. */
 status cli_output_free(const cli *c, const cli_common *common, const char *path);
 
+/* An option with a default of its own begins as CLI_NOT_GIVEN, which becomes 0 here; less than
+ * `least` is STATUS_USAGE. */
+#define CLI_NOT_GIVEN INT64_MIN
+status cli_at_least(const char *name, int64_t least, int64_t *value);
+
 /* Before an hour of work: can a folder for results be made where it shall stand? On every rank
  * alike. */
 status cli_folder_can_be_made(const cli *c, const char *path);

@@ -378,6 +378,7 @@ status command_checkpoint(const cli *c)
         return fail(
             STATUS_USAGE,
             "checkpoint: what to do and one DIR or FILE are needed; see crocuta checkpoint --help");
+    TRY(cli_at_least("--keep", 2, &r.keep));
     r.path = args[1];
     return comm_agree(c->world, comm_rank(c->world) == 0 ? answer(&r, args[0]) : STATUS_OK);
 }

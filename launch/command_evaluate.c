@@ -88,6 +88,7 @@ static status parse(const cli *c, evaluate_options *o, changes *x, cli_common *c
     const char *baselines = "majority,density,nb,nb-absent,logistic,lookup", **args = NULL;
     int n = 0;
     o->rounds = 1000;
+    o->stride = o->piece = CLI_NOT_GIVEN;
     const option own[] = {
         {"split", 0, OPTION_TEXT, &split, "SPLIT",
          "people to judge on: test, valid or train (test)"},
@@ -125,10 +126,8 @@ static status parse(const cli *c, evaluate_options *o, changes *x, cli_common *c
                     n);
     if (!common->output)
         return fail(STATUS_USAGE, "evaluate: no folder for the results; give one with -o");
-    if (o->stride < 0)
-        return fail(STATUS_USAGE, "--stride: %lld; give 1 or more", (long long)o->stride);
-    if (o->piece < 0)
-        return fail(STATUS_USAGE, "--piece: %lld; give 1 or more", (long long)o->piece);
+    TRY(cli_at_least("--stride", 1, &o->stride));
+    TRY(cli_at_least("--piece", 2, &o->piece));
     if (o->rounds < 1 || o->rounds > 1000000)
         return fail(STATUS_USAGE, "--bootstrap: %lld rounds; give 1 to 1000000",
                     (long long)o->rounds);

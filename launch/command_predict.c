@@ -32,6 +32,7 @@ static status parse(const cli *c, predict_options *o, cli_common *common, bool *
         {"missing-to-ref", 0, OPTION_FLAG, &o->query.missing_to_ref, NULL,
          "a site that the file lacks is reference: for files without sites of no variation"},
         {0}};
+    o->context = CLI_NOT_GIVEN;
     TRY(cli_parse(c, "MODEL QUERY.vcf.gz... -o DIR [--context N] [--missing-to-ref]", about, own,
                   common, &args, &n, done));
     if (*done)
@@ -43,8 +44,9 @@ static status parse(const cli *c, predict_options *o, cli_common *common, bool *
                     n);
     if (!common->output)
         return fail(STATUS_USAGE, "predict: no folder for the results; give one with -o");
-    if (o->context != 0 && (o->context < 2 || o->context > 1 << 24))
-        return fail(STATUS_USAGE, "--context: %lld is no window length; give 2 SNPs or more",
+    TRY(cli_at_least("--context", 2, &o->context));
+    if (o->context > 1 << 24)
+        return fail(STATUS_USAGE, "--context: %lld is beyond every window; give fewer SNPs",
                     (long long)o->context);
     for (int i = 1; i < n; i++)
         for (int j = 1; j < i; j++)

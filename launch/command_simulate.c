@@ -29,6 +29,7 @@ static status parse(const cli *c, simulate_options *o, cli_common *common, bool 
                            "sites guessed ahead of a pass: only the time depends on it"},
                           {0}};
     o->people = 10;
+    o->context = o->ahead = CLI_NOT_GIVEN;
     TRY(cli_parse(c, "MODEL -o FILE.vcf[.gz] [--people N] [--label NAME] [--seed S]", about, own,
                   common, &args, &n, done));
     if (*done)
@@ -40,11 +41,8 @@ static status parse(const cli *c, simulate_options *o, cli_common *common, bool 
         return fail(STATUS_USAGE, "simulate: no file for the people; give one with -o");
     if (o->people < 1 || o->people > 1 << 24)
         return fail(STATUS_USAGE, "--people: %lld; give 1 or more a label", (long long)o->people);
-    if (o->context != 0 && o->context < 4)
-        return fail(STATUS_USAGE, "--context: %lld is too short to go on from; give 4 or more",
-                    (long long)o->context);
-    if (o->ahead < 0)
-        return fail(STATUS_USAGE, "--ahead: %lld; give 1 or more", (long long)o->ahead);
+    TRY(cli_at_least("--context", 4, &o->context)); /* fewer are too short to go on from */
+    TRY(cli_at_least("--ahead", 1, &o->ahead));
     o->model = args[0];
     o->output = common->output;
     o->seed = (uint64_t)common->seed;

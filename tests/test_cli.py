@@ -77,6 +77,9 @@ def wrong_calls(folder):
     for args in (["--workers"], ["--workers", "x"], ["--workers", "1.5"], ["--workers=99999999999999999999"],
                  ["--json=1"], ["--threads", "-1"], ["--device", "tpu"], ["-z"], ["--seed", ""], ["--seed", "-4"]):
         refused(f"plan {' '.join(args)}", run("plan", good, *args), 2, args[0].split("=")[0].lstrip("-"))
+    for args in (["evaluate", "none", "x.h5", "--piece", "0"], ["evaluate", "none", "x.h5", "--stride", "0"], ["predict", "m", "x.vcf", "--context", "0"],
+                 ["simulate", "m", "--ahead", "0"], ["simulate", "m", "--context", "0"], ["checkpoint", "prune", folder, "--keep", "0"], ["checkpoint", "prune", folder, "--keep", "-1"]):
+        refused(" ".join(args), run(*args, "-o", os.path.join(folder, "out.vcf")), 2, args[-2] + ":", "or more")
     refused("two values of one key", run("plan", good, "train.steps=4", "train.steps=5"), 2, "twice")
     refused("no file", run("plan", os.path.join(folder, "nowhere.yaml")), 2, "nowhere.yaml")
     refused("no configuration", run("plan"), 2, "plan")

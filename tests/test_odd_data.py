@@ -25,7 +25,7 @@ def genotype(share, between, half):
     return between.join(a)
 
 
-def data(folder, name, labels=("AFR", "EAS", "EUR"), between="|", half=0.0):
+def data(folder, name, labels=("AFR", "EAS", "EUR"), between="|", half=0.0, first=10000):
     random.seed(3)
     people = [f"P{i:02d}" for i in range(36)]
     with open(os.path.join(folder, name + ".tsv"), "w") as f:
@@ -34,7 +34,7 @@ def data(folder, name, labels=("AFR", "EAS", "EUR"), between="|", half=0.0):
         f.write("##fileformat=VCFv4.2\n##contig=<ID=1,length=249250621>\n" + "\t".join("#CHROM POS ID REF ALT QUAL FILTER INFO FORMAT".split() + people) + "\n")
         for k in range(120):
             calls = [genotype(0.2 + 0.4 * (k % 3 == i % 3), between, half) for i in range(36)]
-            f.write("\t".join(["1", str(10000 + 700 * k), ".", "A", "C", ".", "PASS", ".", "GT"] + calls) + "\n")
+            f.write("\t".join(["1", str(first + 700 * k), ".", "A", "C", ".", "PASS", ".", "GT"] + calls) + "\n")
     done("import " + name, run("import", "-m", name + ".tsv", "-o", name + ".h5", "--split", "0.6,0.15,0.25", name + ".vcf", cwd=folder))
 
 
@@ -56,6 +56,17 @@ def unphased(folder):
     done("phased people", run("evaluate", "both", "phased.h5", "-o", "e2", *ask, cwd=folder))
     done("dropped on request", run("finetune", "c.yaml", "--from", "none", "-o", "drop", "data.path=unphased.h5", "data.alleles=both", "data.unphased=drop", cwd=folder))
     done("dropped on request, judged", run("evaluate", "drop", "unphased.h5", "-o", "e3", *ask, cwd=folder))
+
+
+def other_sites(folder):
+    """The same people and as many sites at other positions: the rows of a model by site belong to none of them."""
+    data(folder, "here")
+    data(folder, "there", first=10001)
+    done("trained here", run("finetune", "c.yaml", "--from", "none", "-o", "sites", "data.path=here.h5", cwd=folder))
+    refused("evaluated there", run("evaluate", "sites", "there.h5", "-o", "e-sites", "--context", "16", cwd=folder), 3, "another data set", "there.h5")
+    refused("started from there", run("finetune", "c.yaml", "--from", "sites", "-o", "sites-2", "data.path=there.h5", cwd=folder), 2, "other sites", "there.h5")
+    os.replace(os.path.join(folder, "there.h5"), os.path.join(folder, "here.h5"))
+    refused("resumed there", run("finetune", "c.yaml", "--from", "none", "-o", "sites", "--resume", "data.path=here.h5", "finetune.steps=6", cwd=folder), 2, "another data set", "here.h5")
 
 
 def first_loss(folder, source, name, *more):
@@ -101,6 +112,7 @@ with tempfile.TemporaryDirectory() as folder:
     data(folder, "phased")
     half_missing(folder)
     unphased(folder)
+    other_sites(folder)
     other_heads(folder)
     nobody(folder)
 end()

@@ -8,6 +8,7 @@
 #include "runtime/train/feed.h"
 #include "runtime/train/model_file.h"
 #include "runtime/train/model_sites.h"
+#include "runtime/train/snapshot.h"
 #include "runtime/train/statistics.h"
 
 #include <jansson.h>
@@ -81,9 +82,9 @@ static status match_data(const evaluate_model *m, const char *name)
     json_t *state = json_loads(m->file->state, 0, NULL);
     const char *hash = json_string_value(json_object_get(state, "split_hash"));
     const char *assembly = json_string_value(json_object_get(state, "assembly"));
-    const int64_t sites = json_integer_value(json_object_get(state, "n_sites"));
     const bool known = hash && assembly;
-    const bool same = known && !strcmp(hash, d->split_hash) && sites == d->n_sites;
+    const bool same =
+        known && !strcmp(hash, d->split_hash) && snapshot_same_sites(m->file->state, d);
     status st = STATUS_OK;
     if (known && !same && strcmp(assembly, d->assembly) != 0)
         st = fail(

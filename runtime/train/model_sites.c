@@ -320,8 +320,8 @@ status model_sites_beside(const model_file *f, const dataset *d, site_columns *c
 {
     TRY(site_columns_make(d, columns));
     json_t *o = json_loads(identity_text(f), 0, NULL), *kept = json_object();
-    static const char *const keys[] = {"chromosomes", "labels", "assembly", "split_hash",
-                                       "n_sites"};
+    static const char *const keys[] = {"chromosomes", "labels",  "assembly",
+                                       "split_hash",  "n_sites", "sites_hash"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         json_object_set(kept, keys[i], json_object_get(o, keys[i]));
     *text = json_dumps(kept, JSON_COMPACT);

@@ -27,13 +27,16 @@ static char *state_text(const train_state *s, const dataset *d, bool classify)
                               json_pack("{s:s, s:I, s:I}", "name", d->chromosomes[i].name, "length",
                                         (json_int_t)d->chromosomes[i].length, "sites",
                                         (json_int_t)d->chromosomes[i].sites));
-    json_t *o = json_pack(
-        "{s:s, s:i, s:o, s:s, s:s, s:I, s:o, s:I, s:I, s:o, s:o, s:I, s:b}", "kind",
-        classify ? "finetune" : "pretrain", "classes", classify ? (int)d->n_labels : 0, "labels",
-        labels, "assembly", d->assembly, "split_hash", d->split_hash, "n_sites",
-        (json_int_t)d->n_sites, "chromosomes", chromosomes, "best_step", (json_int_t)s->best_step,
-        "best_stage", (json_int_t)s->best_stage, "best_loss", real(s->best_loss), "best_accuracy",
-        real(s->best_accuracy), "without", (json_int_t)s->without, "finished", (int)s->finished);
+    char sites[17];
+    dataset_sites_hash(d, sites);
+    json_t *o =
+        json_pack("{s:s, s:i, s:o, s:s, s:s, s:I, s:s, s:o, s:I, s:I, s:o, s:o, s:I, s:b}", "kind",
+                  classify ? "finetune" : "pretrain", "classes", classify ? (int)d->n_labels : 0,
+                  "labels", labels, "assembly", d->assembly, "split_hash", d->split_hash, "n_sites",
+                  (json_int_t)d->n_sites, "sites_hash", sites, "chromosomes", chromosomes,
+                  "best_step", (json_int_t)s->best_step, "best_stage", (json_int_t)s->best_stage,
+                  "best_loss", real(s->best_loss), "best_accuracy", real(s->best_accuracy),
+                  "without", (json_int_t)s->without, "finished", (int)s->finished);
     char *text = o ? json_dumps(o, JSON_COMPACT | JSON_REAL_PRECISION(17)) : NULL;
     json_decref(o);
     return text;
@@ -78,12 +81,25 @@ bool snapshot_same_split(const char *state, const dataset *d)
     return same;
 }
 
+bool snapshot_same_sites(const char *state, const dataset *d)
+{
+    char sites[17];
+    json_t *o = json_loads(state, 0, NULL);
+    const char *hash = json_string_value(json_object_get(o, "sites_hash"));
+    bool same = integer_of(o, "n_sites", d->n_sites) == d->n_sites;
+    if (same && hash) {
+        dataset_sites_hash(d, sites);
+        same = strcmp(hash, sites) == 0;
+    }
+    json_decref(o);
+    return same;
+}
+
 status snapshot_same_data(const checkpoint_header *h, const char *name, const dataset *d)
 {
     json_t *o = json_loads(h->state, 0, NULL);
     const char *hash = json_string_value(json_object_get(o, "split_hash"));
-    const bool same =
-        hash && strcmp(hash, d->split_hash) == 0 && integer_of(o, "n_sites", -1) == d->n_sites;
+    const bool same = hash && strcmp(hash, d->split_hash) == 0 && snapshot_same_sites(h->state, d);
     json_decref(o);
     if (same)
         return STATUS_OK;

@@ -29,6 +29,8 @@ status snapshot_read(checkpoint *file, const char *name, model *m, optimizer *o,
 
 /* Were the people split as in this data set? True where the state does not say. */
 bool snapshot_same_split(const char *state, const dataset *d);
+/* Are its sites those of this data set, one by one? True where the state does not say. */
+bool snapshot_same_sites(const char *state, const dataset *d);
 /* Holds the data set of a checkpoint's state against the one at hand. STATUS_USAGE. */
 status snapshot_same_data(const checkpoint_header *h, const char *name, const dataset *d);
 

@@ -126,6 +126,12 @@ static status copy_rows(trainer *t, model_file *f)
     const bool theirs = model_site_head(f->m) > 0, ours = model_site_head(t->m) > 0;
     row_table *own[ROW_TABLES];
     const int levels = (x ? position_tables(x, rows) : 0) - theirs;
+    const bool by_site = levels + theirs > 0 && (theirs || f->c.position.rows != ROWS_SHARED);
+    if (by_site && !snapshot_same_sites(f->state, t->data))
+        return fail(STATUS_USAGE,
+                    "%s: its rows belong to other sites than those of %s; give the data set that "
+                    "it was trained on",
+                    f->path, t->data->path);
     if (levels != (mine ? position_tables(mine, own) : 0) - ours)
         return fail(STATUS_USAGE,
                     "%s: position has another number of tables than that of %s; give the "
