@@ -55,6 +55,7 @@ endfunction()
 if(cuda_kind STREQUAL HOST)
   file(GLOB cu CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/cuda/*.cu)
   cuda_sources_for_host(${cu})
+  target_compile_definitions(kernels_cuda PRIVATE CUDA_CHUNK_BYTES=16384) # small shapes have several chunks
   target_include_directories(kernels_cuda SYSTEM PUBLIC ${CROCUTA_CUDA_INCLUDE})
 endif()
 message(STATUS "CUDA backend: ${cuda_kind}")

@@ -170,6 +170,13 @@ static inline void expect_gradient(const char *what, const float *grad, const fl
 
 /* ---- device and workspace ---- */
 
+/* Thread counts that a test tries: 1 .. BENCH_THREADS. A GPU has one. */
+#ifdef TEST_CUDA
+#define BENCH_THREADS 1
+#else
+#define BENCH_THREADS 3
+#endif
+
 /* A test's buffer in the device's memory. */
 typedef struct {
     unsigned char *host;

@@ -142,7 +142,7 @@ static void one_shape(int64_t B, int64_t L, int64_t d, int64_t order, bool halo)
         want[i] =
             differences(oracle, &k, k.t[i].d, k.t[i].n, i == X ? 7 + n / 64 : 1 + k.t[i].n / 128);
     oracle(&k);
-    for (int threads = 1; threads <= 3; threads++) {
+    for (int threads = 1; threads <= BENCH_THREADS; threads++) {
         run(&k, threads, false, want);
         run(&k, threads, true, want);
     }

@@ -1,7 +1,7 @@
 /* Sums over columns and zeros at pads. Sums go in two steps: every block leaves one number a
  * segment, then a warp a row adds them up; both orders depend on the shape alone. */
 #include "kernels/cuda/columns.h"
-#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/segment.cuh"
 
 #define ROWS_BLOCK (BLOCK_THREADS / WARP) /* rows of a block of row_of_parts: a warp each */
 
@@ -99,4 +99,27 @@ extern "C" status pads_clear_cuda(device *dev, batch_shape s, int64_t first, int
     const int64_t n = (to - from) * (s.Lp - s.L);
     return LAUNCH(pads_zero, blocks_of(rows * n, BLOCK_THREADS), BLOCK_THREADS, 0,
                   cuda_of(dev)->stream, s, first, columns, from, n, rows, x, ld);
+}
+
+KERNEL(residual_bias)
+(batch_shape s, int64_t first, int64_t columns, int64_t segments, const float *x,
+ const float *__restrict__ bias, float *out, int64_t ld)
+{
+    const segment g = segment_of(s, first, columns, segments);
+    const float b = bias[g.row];
+    int64_t t = g.t;
+#pragma unroll 4
+    for (int64_t j = g.from; j < g.to; j += BLOCK_THREADS) {
+        out[g.row * ld + j] = t < s.L ? x[g.row * ld + j] + b : 0.0f;
+        t = segment_step(s, &g, t);
+    }
+}
+
+extern "C" status residual_bias_cuda(device *dev, batch_shape s, int64_t first, int64_t columns,
+                                     int64_t rows, const float *x, const float *bias, float *out,
+                                     int64_t ld)
+{
+    const int64_t segments = segments_of(columns);
+    return LAUNCH(residual_bias, (unsigned)(rows * segments), BLOCK_THREADS, 0,
+                  cuda_of(dev)->stream, s, first, columns, segments, x, bias, out, ld);
 }

@@ -72,6 +72,11 @@ status rows_sum_cuda(device *dev, int64_t rows, int64_t columns, const float *x,
 status pads_clear_cuda(device *dev, batch_shape s, int64_t first, int64_t columns, int64_t rows,
                        float *x, int64_t ld);
 
+/* out = x + bias, a number a row, and zeros at the pads: what a product is then added to. A chunk
+ * as above, x and out with rows ld apart; out may be x. */
+status residual_bias_cuda(device *dev, batch_shape s, int64_t first, int64_t columns, int64_t rows,
+                          const float *x, const float *bias, float *out, int64_t ld);
+
 #ifdef __cplusplus
 }
 #endif

@@ -74,6 +74,25 @@ status download_cuda(device *dev, void *to, const void *from, size_t bytes);
 status device_wait_cuda(device *dev);
 status clear_cuda(device *dev, void *at, size_t bytes);
 status copy_cuda(device *dev, void *to, const void *from, size_t bytes);
+size_t mixin_workspace_cuda(const device *dev, const mixin_args *a, bool kept);
+size_t mixout_workspace_cuda(const device *dev, const mixout_args *a);
+size_t mlp_workspace_cuda(const device *dev, const mlp_args *a, bool kept);
+status mixin_forward_cuda(device *dev, const mixin_args *a, const float *residual, float *u,
+                          float *gates, float *g, arena *ws);
+status mixin_regate_cuda(device *dev, const mixin_args *a, const float *u, float *gates, float *g,
+                         arena *ws);
+status mixin_backward_cuda(device *dev, const mixin_args *a, const float *residual, const float *u,
+                           const float *dgates, const float *dg, float *dresidual, float *dhalo,
+                           const mixin_grads *grads, arena *ws);
+status mixout_forward_cuda(device *dev, const mixout_args *a, const float *gate, const float *y,
+                           const float *residual, float *out, arena *ws);
+status mixout_backward_cuda(device *dev, const mixout_args *a, const float *gate, const float *y,
+                            const float *dout, float *dgate, float *dy, float *dW, float *db,
+                            arena *ws);
+status mlp_forward_cuda(device *dev, const mlp_args *a, const float *x, float *h, float *out,
+                        arena *ws);
+status mlp_backward_cuda(device *dev, const mlp_args *a, const float *x, const float *h,
+                         float *dresidual, const mlp_grads *grads, arena *ws);
 status norm_squares_cuda(device *dev, const float *x, int64_t n, double *sum, arena *ws);
 status adamw_update_cuda(device *dev, const adamw_args *a, int64_t n, float *p, const float *g,
                          float *m, float *v);

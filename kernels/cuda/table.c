@@ -12,6 +12,12 @@ const ops_table ops_cuda = {
     .wait = device_wait_cuda,
     .clear = clear_cuda,
     .copy = copy_cuda,
+    .mixout_workspace = mixout_workspace_cuda,
+    .mlp_workspace = mlp_workspace_cuda,
+    .mixout_forward = mixout_forward_cuda,
+    .mixout_backward = mixout_backward_cuda,
+    .mlp_forward = mlp_forward_cuda,
+    .mlp_backward = mlp_backward_cuda,
     .norm_squares = norm_squares_cuda,
     .adamw_update = adamw_update_cuda,
 };
