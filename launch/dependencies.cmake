@@ -14,7 +14,7 @@ function(dependency name what debian modules probe)
     string(MAKE_C_IDENTIFIER "PC_${name}_${module}" prefix)
     pkg_check_modules(${prefix} QUIET IMPORTED_TARGET ${module})
     if(${prefix}_FOUND)
-      cmake_push_check_state(RESET)
+      cmake_push_check_state()
       set(CMAKE_REQUIRED_LIBRARIES PkgConfig::${prefix} MPI::MPI_C m)
       set(CMAKE_REQUIRED_QUIET ON)
       check_c_source_compiles("${probe}" ${prefix}_LINKS)
@@ -34,10 +34,37 @@ function(dependency name what debian modules probe)
   endif()
 endfunction()
 
+# A folder that launch/bundle made: libraries, headers and pkg-config files below it instead of the machine's.
+if(CROCUTA_DEPS)
+  get_filename_component(deps "${CROCUTA_DEPS}" ABSOLUTE BASE_DIR "${CMAKE_SOURCE_DIR}")
+  if(NOT EXISTS "${deps}/multiarch")
+    message(FATAL_ERROR "CROCUTA_DEPS=${CROCUTA_DEPS}: no folder that launch/bundle made; run launch/bundle FOLDER where the libraries are installed")
+  endif()
+  file(STRINGS "${deps}/multiarch" multiarch)
+  set(deps_lib "${deps}/usr/lib/${multiarch}")
+  set(PKG_CONFIG_EXECUTABLE "${deps}/usr/bin/pkgconf" CACHE FILEPATH "")
+  set(ENV{PKG_CONFIG_LIBDIR} "${deps_lib}/pkgconfig:${deps}/usr/share/pkgconfig")
+  set(ENV{PKG_CONFIG_SYSROOT_DIR} "${deps}")
+  set(ENV{LD_LIBRARY_PATH} "${deps_lib}:$ENV{LD_LIBRARY_PATH}")
+  include_directories(SYSTEM "${deps}/usr/include" "${deps}/usr/include/${multiarch}")
+  set(CMAKE_REQUIRED_INCLUDES "${deps}/usr/include" "${deps}/usr/include/${multiarch}")
+  add_link_options("-Wl,--disable-new-dtags,-rpath,${deps_lib}" # an rpath that also serves what libraries need
+    "-Wl,-rpath-link,${deps_lib}")
+  set(CMAKE_REQUIRED_LINK_OPTIONS "-Wl,-rpath-link,${deps_lib}")
+  add_library(MPI::MPI_C INTERFACE IMPORTED GLOBAL)
+  target_include_directories(MPI::MPI_C INTERFACE "${deps_lib}/openmpi/include")
+  target_link_libraries(MPI::MPI_C INTERFACE "${deps_lib}/libmpi.so")
+  set(MPI_C_FOUND TRUE)
+  set(MPI_C_VERSION "of ${deps}")
+  set(MPI_C_COMPILER "libmpi.so")
+endif()
+
 find_package(PkgConfig REQUIRED)
 find_package(Threads REQUIRED)
 find_package(OpenMP REQUIRED COMPONENTS C)
-find_package(MPI COMPONENTS C)
+if(NOT CROCUTA_DEPS)
+  find_package(MPI COMPONENTS C)
+endif()
 if(MPI_C_FOUND)
   set(dependency_summary "${dependency_summary}\n    MPI: ${MPI_C_VERSION} (${MPI_C_COMPILER})")
 else()
@@ -53,7 +80,7 @@ int main(void) { return H5Pset_fapl_mpio(0, MPI_COMM_WORLD, MPI_INFO_NULL) < 0; 
 dependency(htslib "htslib" libhts-dev "htslib" "
 #include <htslib/vcf.h>
 int main(void) { return hts_open(\"x\", \"r\") == NULL; }")
-dependency(blas "CBLAS" libopenblas-dev "openblas;cblas;blas" "
+dependency(blas "CBLAS" libopenblas-dev "openblas;cblas;blas;blas-netlib" "
 #include <cblas.h>
 int main(void) { float a = 1, b = 2, c = 0; cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, 1, 1, 1, 1, &a, 1, &b, 1, 0, &c, 1); return c != 2; }")
 dependency(fftw "FFTW, single precision" libfftw3-dev "fftw3f" "
