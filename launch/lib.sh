@@ -8,6 +8,10 @@ CORES=$(nproc 2>/dev/null || echo 1)
 # Debian's and Ubuntu's names stand in missing_packages below; docs/dependencies.md says what each is for.
 PACKAGES_PYTHON="python3-venv"
 PYTHON_PINS="numpy==2.4.6 matplotlib==3.11.2 msprime==1.4.4 h5py==3.16.0"
+# One release of NVIDIA's: compiler, runtime, cuBLAS, cuFFT, NCCL. nvjitlink is what cuFFT needs.
+CUDA_PINS="nvidia-cuda-nvcc==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-cuda-runtime==13.0.96 nvidia-cuda-cccl==13.0.85 nvidia-nvtx==13.0.85
+ nvidia-cublas==13.1.0.3 nvidia-cufft==12.0.0.61 nvidia-nvjitlink==13.0.88 nvidia-nccl-cu13==2.28.9"
+CUDA_HOME_OWN=$ROOT/build/cuda/nvidia/cu13
 
 say() { printf '%s\n' "$*" >&2; }
 die() {
@@ -51,6 +55,9 @@ run_logged() {
 
 # The conda or module prefix that the caller named (or that setup remembered) comes first.
 use_prefix() {
+    if ! command -v nvcc >/dev/null 2>&1 && [ -x "$CUDA_HOME_OWN/bin/nvcc" ]; then # launch/setup --cuda
+        export CUDA_HOME=$CUDA_HOME_OWN PATH=$CUDA_HOME_OWN/bin:$PATH
+    fi
     [ -z "${CONDA:-}" ] && [ -f "$ROOT/build/prefix" ] && CONDA=$(cat "$ROOT/build/prefix")
     [ -z "${CONDA:-}" ] && return 0
     [ "${CONDA#/}" != "$CONDA" ] || CONDA=$PWD/$CONDA
