@@ -10,7 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-typedef enum { DEVICE_CPU, DEVICE_CUDA } device_kind;
+/* AUTO is a request, never a device's kind: a GPU where one can be used, the CPU otherwise. */
+typedef enum { DEVICE_CPU, DEVICE_CUDA, DEVICE_AUTO } device_kind;
 
 typedef struct ops_table ops_table;
 
@@ -34,11 +35,20 @@ typedef enum {
 typedef struct device {
     device_kind kind;
     const ops_table *ops;
-    int threads; /* CPU threads of this rank */
-    void *state; /* the backend's own */
+    int threads;    /* CPU threads of this rank */
+    void *state;    /* the backend's own; NULL too where a device is described and not opened */
+    char name[128]; /* "CPU", "NVIDIA H200" */
+    char id[64];    /* a GPU's own, the same for all who see it under whatever number; "": none */
+    bool described; /* answers what operations cost and has none */
     double
         op_seconds[OP_KINDS]; /* wall time spent in each operation, forward and backward, so far */
 } device;
+
+/* Does the device work in the host's own memory? Then nothing is ever copied. */
+static inline bool device_is_host(const device *dev)
+{
+    return dev->kind == DEVICE_CPU || dev->described;
+}
 
 /* "embed", "mixin", ... */
 const char *op_name(op_kind kind);
@@ -47,7 +57,24 @@ const char *op_name(op_kind kind);
  * library and checks one product against a plain loop: on some processors older libraries compute
  * wrong results. */
 status device_open(device_kind kind, int threads, device **out);
+/* The same; nth: of the GPUs that this process can see, device_open opens the first. */
+status device_open_nth(device_kind kind, int nth, int threads, device **out);
+/* A device to ask for costs and workspaces: nothing is opened, and no GPU need be there. Its memory
+ * is the host's. */
+status device_describe(device_kind kind, int threads, device **out);
 void device_close(device **dev);
+
+/* GPUs that this process can use. 0: `why` (size bytes, may be NULL) says why, and what to do. */
+int device_count(char *why, size_t size);
+/* Was the program built with CUDA? */
+bool device_built(void);
+
+/* Bytes that may still be taken, and the most that was at once. A CPU's are the machine's free
+ * memory and the process's high-water mark. */
+typedef struct {
+    int64_t available, peak;
+} device_room;
+status device_room_of(device *dev, device_room *out);
 
 /* Memory that the device's operations work on: the host's own for a CPU. Taken before steps begin,
  * never inside one; not zeroed; aligned to ARENA_ALIGN at least. */
@@ -59,6 +86,22 @@ status device_upload(device *dev, void *to, const void *from, size_t bytes);
 status device_download(device *dev, void *to, const void *from, size_t bytes);
 /* Returns when everything queued has run, with the first error of it. */
 status device_wait(device *dev);
+
+/* Memory of the host that the device copies from and to at full speed. NULL stays NULL. */
+status device_host_take(device *dev, size_t bytes, void **out);
+void device_host_give(device *dev, void *memory);
+
+/* The host's sight of device memory: the memory itself on a CPU, a copy elsewhere. `read` fills it,
+ * which waits; closing it with `write` puts it back, which waits as well. `st` goes through
+ * device_view_close: where it is an error, nothing is written and it is returned. Closing what was
+ * never opened (all zeros) is fine. */
+typedef struct {
+    device *dev;
+    void *on, *host;
+    size_t bytes;
+} device_view;
+status device_view_open(device *dev, const void *on, size_t bytes, bool read, device_view *v);
+status device_view_close(device_view *v, bool write, status st);
 
 /* Zeros, and a copy within the device, both in the order of the operations. */
 status device_clear(device *dev, void *at, size_t bytes);

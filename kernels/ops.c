@@ -28,7 +28,8 @@ void device_close(device **dev)
 {
     if (!dev || !*dev)
         return;
-    (*dev)->ops->close(*dev);
+    if (!(*dev)->described)
+        (*dev)->ops->close(*dev);
     free(*dev);
     *dev = NULL;
 }
@@ -45,12 +46,57 @@ void device_memory_give(device *dev, void *memory)
 
 status device_upload(device *dev, void *to, const void *from, size_t bytes)
 {
-    return dev->ops->upload(dev, to, from, bytes);
+    return to == from || !bytes ? STATUS_OK : dev->ops->upload(dev, to, from, bytes);
+}
+
+status device_host_take(device *dev, size_t bytes, void **out)
+{
+    return dev->ops->host_take(dev, bytes, out);
+}
+
+void device_host_give(device *dev, void *memory)
+{
+    if (memory)
+        dev->ops->host_give(dev, memory);
+}
+
+status device_room_of(device *dev, device_room *out)
+{
+    return dev->ops->room(dev, out);
+}
+
+status device_view_open(device *dev, const void *on, size_t bytes, bool read, device_view *v)
+{
+    *v = (device_view){.dev = dev, .on = (void *)(uintptr_t)on, .bytes = bytes};
+    if (device_is_host(dev)) {
+        v->host = v->on;
+        return STATUS_OK;
+    }
+    TRY(device_host_take(dev, bytes ? bytes : 1, &v->host));
+    if (!read || !bytes)
+        return STATUS_OK;
+    const status st = device_download(dev, v->host, on, bytes);
+    return st == STATUS_OK ? st : device_view_close(v, false, st);
+}
+
+status device_view_close(device_view *v, bool write, status st)
+{
+    if (!v->dev || v->host == v->on) {
+        *v = (device_view){0};
+        return st;
+    }
+    if (write && st == STATUS_OK && v->bytes)
+        st = device_upload(v->dev, v->on, v->host, v->bytes);
+    if (write && st == STATUS_OK)
+        st = device_wait(v->dev);
+    device_host_give(v->dev, v->host);
+    *v = (device_view){0};
+    return st;
 }
 
 status device_download(device *dev, void *to, const void *from, size_t bytes)
 {
-    return dev->ops->download(dev, to, from, bytes);
+    return to == from || !bytes ? device_wait(dev) : dev->ops->download(dev, to, from, bytes);
 }
 
 status device_wait(device *dev)
@@ -70,7 +116,7 @@ status device_copy(device *dev, void *to, const void *from, size_t bytes)
 
 status device_arena_open(device *dev, arena *a, const char *name, size_t size)
 {
-    if (dev->kind == DEVICE_CPU)
+    if (device_is_host(dev))
         return arena_open(a, name, size);
     memset(a, 0, sizeof *a);
     void *base = NULL;
@@ -82,10 +128,12 @@ status device_arena_open(device *dev, arena *a, const char *name, size_t size)
 
 void device_arena_close(device *dev, arena *a)
 {
-    if (!dev || dev->kind == DEVICE_CPU) {
+    if (!dev || device_is_host(dev)) {
         arena_close(a);
         return;
     }
+    if (a->base)
+        device_wait(dev); /* queued work may be inside; its error is told elsewhere */
     device_memory_give(dev, a->base);
     memset(a, 0, sizeof *a);
 }

@@ -360,6 +360,9 @@ struct ops_table {
     status (*wait)(device *);
     status (*clear)(device *, void *, size_t);
     status (*copy)(device *, void *, const void *, size_t);
+    status (*host_take)(device *, size_t, void **);
+    void (*host_give)(device *, void *);
+    status (*room)(device *, device_room *);
     /* Bytes of workspace, the larger of forward and backward; what NAME_cost reports. `kept`: the
      * tensor that KEEP_SELECTED (mixin) or KEEP_ALL (mlp) keeps is there. */
     size_t (*embed_workspace)(const device *, const embed_args *);

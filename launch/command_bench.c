@@ -1,5 +1,6 @@
 /* crocuta bench: how fast a model runs on this machine, and how close that is to the floor. */
 #include "launch/cli.h"
+#include "launch/device_option.h"
 #include "runtime/train/bench.h"
 
 #include <jansson.h>
@@ -120,10 +121,6 @@ status command_bench(const cli *c)
     if (!training && strcmp(mode, "forward") != 0)
         return fail(STATUS_USAGE,
                     "bench: --mode %s is not forward or step; see crocuta bench --help", mode);
-    if (strcmp(common.device, "cuda") == 0)
-        return fail(STATUS_RESOURCE,
-                    "bench: this program was built without a GPU backend; use --device cpu");
-
     config conf;
     TRY(bench_config(args[0], args, n_args, &conf));
     if (length > conf.model.l_max)
@@ -131,12 +128,12 @@ status command_bench(const cli *c)
                     "bench: --seq-len %lld is above model.l_max %lld; lower it or set model.l_max",
                     (long long)length, (long long)conf.model.l_max);
     device *dev = NULL;
-    TRY(device_open(DEVICE_CPU, cli_threads(c, &common), &dev));
+    TRY(device_open_option(c, &common, &dev));
     bench_result r;
     status st = bench_run(&conf, dev, batch_size, length, training, &r);
     if (st == STATUS_OK && comm_rank(c->world) == 0) {
         if (common.json)
-            st = print_json(&r, training, "cpu");
+            st = print_json(&r, training, dev->kind == DEVICE_CPU ? "cpu" : dev->name);
         else
             print_table(&r, training);
     }

@@ -2,8 +2,8 @@
  * safetensors files. */
 #include "io/checkpoint.h"
 #include "io/safetensors.h"
+#include "kernels/device.h"
 #include "launch/cli.h"
-#include "launch/device_option.h"
 #include "model/weights.h"
 #include "runtime/core/log.h"
 #include "runtime/train/model_file.h"
@@ -322,7 +322,7 @@ static status export_model(const request *r)
     safetensor_out tensors[SITE_TENSORS];
     dataset *sites = NULL;
     status st;
-    TRY_GOTO(done, device_of_option(r->c, r->common, &dev));
+    TRY_GOTO(done, device_open(DEVICE_CPU, cli_threads(r->c, r->common), &dev));
     TRY_GOTO(done, model_file_open(r->path, -1, NULL, 0, dev, &f));
     TRY_GOTO(done, model_sites_of_file(f, &sites));
     TRY_GOTO(done, sites ? model_sites_place(f, sites) : model_file_place(f, &position_unbounded));

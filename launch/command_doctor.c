@@ -132,7 +132,8 @@ static void check_libraries(doctor *d)
                       : "");
 }
 
-static void check_gpus(doctor *d)
+/* GPUs that the system shows, whether or not this process may use them. */
+static int gpus_of_system(void)
 {
     char path[64];
     int n = 0;
@@ -140,11 +141,29 @@ static void check_gpus(doctor *d)
         snprintf(path, sizeof path, "/dev/nvidia%d", i);
         n += access(path, F_OK) == 0;
     }
-    if (n == 0)
+    return n;
+}
+
+static void check_gpus(doctor *d, const cli *c, const cli_common *common)
+{
+    char why[512];
+    const int there = gpus_of_system(), usable = device_count(why, sizeof why);
+    const int ranks = comm_local_size(c->world);
+    device *dev = NULL;
+    if (usable == 0 && there == 0)
         doctor_ok(d, "GPUs", "none here; the CPU is used");
+    else if (usable == 0)
+        doctor_advise(d, "GPUs", "the CPU is used until that is mended", "%d, but %s", there, why);
+    else if (device_open(DEVICE_CUDA, cli_threads(c, common), &dev) != STATUS_OK)
+        doctor_advise(d, "GPUs", "see the message, or use --device cpu", "%s",
+                      failure_last()->text);
+    else if (usable < ranks)
+        doctor_advise(d, "GPUs", "start one worker a GPU, or use --device cpu",
+                      "%d (%s) for %d ranks on this node", usable, dev->name, ranks);
     else
-        doctor_advise(d, "GPUs", "training uses the CPU; build with CUDA to use them",
-                      "%d, which this build does not use", n);
+        doctor_ok(d, "GPUs", "%d (%s); --device auto uses %s", usable, dev->name,
+                  ranks > 1 ? "one a worker" : "one");
+    device_close(&dev);
 }
 
 /* ---- the report ---- */
@@ -198,7 +217,7 @@ status command_doctor(const cli *c)
     check_products(d, c, &common);
     check_mpi(d, c);
     check_libraries(d);
-    check_gpus(d);
+    check_gpus(d, c, &common);
     if (comm_rank(c->world) == 0) {
         doctor_file_system(d);
         if (common.json)

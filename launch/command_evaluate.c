@@ -1,5 +1,6 @@
 /* crocuta evaluate: a model and simple methods on the same held-out windows. */
 #include "launch/cli.h"
+#include "launch/device_option.h"
 #include "runtime/core/log.h"
 #include "runtime/train/evaluate.h"
 
@@ -140,7 +141,7 @@ static status parse(const cli *c, evaluate_options *o, changes *x, cli_common *c
     o->output = common->output;
     o->seed = (uint64_t)common->seed;
     o->threads = cli_threads(c, common);
-    o->device = strcmp(common->device, "cuda") ? DEVICE_CPU : DEVICE_CUDA;
+    o->device = device_of_option(common);
     return STATUS_OK;
 }
 

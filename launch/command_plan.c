@@ -2,6 +2,7 @@
  * a step, how the ranks share it, and whether it fits. */
 #include "io/dataset.h"
 #include "launch/cli.h"
+#include "launch/device_option.h"
 #include "runtime/core/config.h"
 #include "runtime/core/memory.h"
 #include "runtime/train/plan.h"
@@ -140,6 +141,18 @@ static status read_config(const char **args, int n, config *c)
     return config_finish(c, false);
 }
 
+/* Costs need no device; measuring needs one. AUTO plans for what this machine would use. */
+static status plan_device(const cli *c, const cli_common *common, const plan_options *o,
+                          device **out)
+{
+    device_kind kind = device_of_option(common);
+    if (o->measure)
+        return device_open_option(c, common, out);
+    if (kind == DEVICE_AUTO)
+        kind = device_count(NULL, 0) > 0 ? DEVICE_CUDA : DEVICE_CPU;
+    return comm_agree(c->world, device_describe(kind, cli_threads(c, common), out));
+}
+
 static status make_plan(const cli *c, const cli_common *common, const plan_options *o, config *cfg)
 {
     plan_request q = {.workers = o->workers ? (int)o->workers : comm_size(c->world),
@@ -151,7 +164,7 @@ static status make_plan(const cli *c, const cli_common *common, const plan_optio
     int classes;
     TRY(ask_data(c, cfg, &q, &classes));
     TRY(device_memory(c, o->device_memory, &q.available));
-    TRY(device_open(DEVICE_CPU, cli_threads(c, common), &dev));
+    TRY(plan_device(c, common, o, &dev));
     status st;
     TRY_GOTO(cleanup, model_open(cfg, classes, dev, &m));
     TRY_GOTO(cleanup, plan_make(m, cfg, &q, &p));

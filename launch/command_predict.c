@@ -1,5 +1,6 @@
 /* crocuta predict: the ancestry of people whom nobody has labelled. */
 #include "launch/cli.h"
+#include "launch/device_option.h"
 #include "runtime/train/predict.h"
 
 #include <stdio.h>
@@ -58,7 +59,7 @@ static status parse(const cli *c, predict_options *o, cli_common *common, bool *
     o->query.force = common->force;
     o->output = common->output;
     o->threads = cli_threads(c, common);
-    o->device = strcmp(common->device, "cuda") ? DEVICE_CPU : DEVICE_CUDA;
+    o->device = device_of_option(common);
     return STATUS_OK;
 }
 

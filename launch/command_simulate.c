@@ -1,5 +1,6 @@
 /* crocuta simulate: people whom a trained model makes up, label by label. */
 #include "launch/cli.h"
+#include "launch/device_option.h"
 #include "runtime/train/simulate.h"
 
 #include <stdio.h>
@@ -47,7 +48,7 @@ static status parse(const cli *c, simulate_options *o, cli_common *common, bool 
     o->output = common->output;
     o->seed = (uint64_t)common->seed;
     o->threads = cli_threads(c, common);
-    o->device = strcmp(common->device, "cuda") ? DEVICE_CPU : DEVICE_CUDA;
+    o->device = device_of_option(common);
     return STATUS_OK;
 }
 

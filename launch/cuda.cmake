@@ -46,6 +46,24 @@ if(cuda_kind STREQUAL NVCC)
   target_link_libraries(kernels_cuda PUBLIC CUDA::cudart CUDA::cublas CUDA::cufft)
 endif()
 
+# A test build has the backend in the program. A real one has it in a module beside the program, loaded when a GPU is
+# asked for: the CUDA libraries need not be there to start, and take 0.1 s where they are (kernels/gpu.h). The module
+# uses what the program has of core, which the program therefore exports.
+if(cuda_kind STREQUAL HOST)
+  target_compile_definitions(kernels PRIVATE CROCUTA_GPU_LINKED)
+  target_link_libraries(kernels PUBLIC kernels_cuda)
+elseif(cuda_kind STREQUAL NVCC)
+  set_target_properties(kernels_cuda PROPERTIES POSITION_INDEPENDENT_CODE ON)
+  add_library(gpu_module MODULE $<TARGET_OBJECTS:kernels_cuda>)
+  set_target_properties(gpu_module PROPERTIES OUTPUT_NAME crocuta_cuda LINKER_LANGUAGE CUDA
+                        LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/launch)
+  target_link_libraries(gpu_module PRIVATE CUDA::cudart CUDA::cublas CUDA::cufft)
+  add_dependencies(kernels gpu_module)
+  target_compile_definitions(kernels PRIVATE CROCUTA_GPU_MODULE="libcrocuta_cuda.so")
+  target_link_libraries(kernels PUBLIC ${CMAKE_DL_LIBS})
+  target_link_options(kernels INTERFACE -rdynamic "LINKER:-rpath,$ORIGIN" "LINKER:-rpath,${CMAKE_BINARY_DIR}/launch")
+endif()
+
 # Compiles .cu files as C++ with the shim in front; for HOST, in the folder that calls it.
 function(cuda_sources_for_host)
   set_source_files_properties(${ARGN} PROPERTIES LANGUAGE CXX

@@ -1,14 +1,17 @@
-/* --device cpu | cuda | auto. */
+/* From --device and --threads to a device. */
 #include "launch/device_option.h"
+
+#include "runtime/train/worker_device.h"
 
 #include <string.h>
 
-status device_of_option(const cli *c, const cli_common *common, device **out)
+device_kind device_of_option(const cli_common *common)
 {
     const char *name = common->device ? common->device : "auto";
-    if (!strcmp(name, "cuda"))
-        return device_open(DEVICE_CUDA, cli_threads(c, common), out);
-    if (strcmp(name, "cpu") != 0 && strcmp(name, "auto") != 0)
-        return fail(STATUS_USAGE, "--device: %s is no device; write cpu, cuda or auto", name);
-    return device_open(DEVICE_CPU, cli_threads(c, common), out);
+    return !strcmp(name, "cuda") ? DEVICE_CUDA : !strcmp(name, "cpu") ? DEVICE_CPU : DEVICE_AUTO;
+}
+
+status device_open_option(const cli *c, const cli_common *common, device **out)
+{
+    return worker_device_open(c->world, device_of_option(common), cli_threads(c, common), out);
 }

@@ -1,10 +1,14 @@
-/* From --device and --threads to a device. */
+/* --device cpu | cuda | auto. */
 #ifndef CROCUTA_LAUNCH_DEVICE_OPTION_H
 #define CROCUTA_LAUNCH_DEVICE_OPTION_H
 
 #include "kernels/device.h"
 #include "launch/cli.h"
 
-status device_of_option(const cli *c, const cli_common *common, device **out);
+/* What was asked for (cli_parse has looked at the word). */
+device_kind device_of_option(const cli_common *common);
+
+/* This rank's device for a command in which all ranks compute. Collective; all get one status. */
+status device_open_option(const cli *c, const cli_common *common, device **out);
 
 #endif

@@ -1,6 +1,7 @@
 /* pretrain and finetune: see training.h. */
 #include "launch/training.h"
 
+#include "launch/device_option.h"
 #include "launch/versions.h"
 #include "runtime/core/config.h"
 #include "runtime/core/version.h"
@@ -85,22 +86,10 @@ static status read_config(const cli *c, const training_options *o, const char **
     return config_finish(cfg, true);
 }
 
-static status device_of(const cli_common *common, device_kind *kind)
-{
-    *kind = common->device && strcmp(common->device, "cuda") == 0 ? DEVICE_CUDA : DEVICE_CPU;
-    if (!common->device || strcmp(common->device, "auto") == 0 ||
-        strcmp(common->device, "cpu") == 0 || *kind == DEVICE_CUDA)
-        return STATUS_OK;
-    return fail(STATUS_USAGE, "--device: %s is not a device; use cpu, cuda or auto",
-                common->device);
-}
-
 static status run(const cli *c, const training_command *what, const training_options *o,
                   const config *cfg)
 {
     int ranks = 1;
-    device_kind kind = DEVICE_CPU;
-    TRY(comm_agree(c->world, device_of(&o->common, &kind)));
     TRY(comm_agree(c->world, training_ranks(c, cfg, &ranks)));
     char *command = calloc(1, COMMAND_TEXT), *versions = versions_text();
     status st = command && versions
@@ -116,7 +105,7 @@ static status run(const cli *c, const training_command *what, const training_opt
                                    .resume = o->resume,
                                    .force = o->common.force,
                                    .max_steps = o->max_steps,
-                                   .device = kind,
+                                   .device = device_of_option(&o->common),
                                    .threads = cli_threads_among(&o->common, ranks),
                                    .command = command,
                                    .versions = versions};

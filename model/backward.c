@@ -123,14 +123,14 @@ static status embed_part(model *m, const batch *b)
     const embed_args a = embed_of(m, b, b->s);
     TRY(embed_backward(m->dev, &a, m->dresidual, gradient_of(m, m->embedding), dA, dBm, ws));
     for (int i = 0; i < m->levels; i++) {
-        TRY(rows_collect(m, i, n, m->rows[i].slot, dA[i], NULL, ws));
+        TRY(rows_collect(m, i, n, m->rows[i].slot_on, dA[i], NULL, ws));
         int at = m->levels + i;
         if (m->absent) {
             TRY(spans_collect_absent(m, i, dA[at]));
             at += m->levels;
         }
         if (m->next)
-            TRY(rows_collect(m, i, n, m->next_slot[i], dA[at], NULL, ws));
+            TRY(rows_collect(m, i, n, m->next_slot_on[i], dA[at], NULL, ws));
     }
     arena_release(ws, mark);
     return STATUS_OK;
@@ -144,8 +144,8 @@ status model_backward(model *m, const batch *b, loss_sum *loss, bucket_ready on_
         return fail(STATUS_INTERNAL, "model: prepared without training; report this");
     const buckets x = {m, on_bucket, context};
     TRY(forward_blocks(m, b, true));
-    loss_sum ignored;
-    TRY(head_part(m, b, loss ? loss : &ignored));
+    b = &m->on;
+    TRY(head_part(m, b, loss ? loss : &m->unasked));
     const int body = m->layers   ? m->block[m->layers - 1].fc2_w
                      : m->levels ? m->base[0]
                                  : m->embedding;

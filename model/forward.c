@@ -34,14 +34,23 @@ static status block_forward(model *m, int64_t i, batch_shape s, const float *in,
     return mlp_forward(m->dev, &a, middle, keep ? keep->h : NULL, out, &m->workspace);
 }
 
+static status add_sinusoid(model *m, const batch *b)
+{
+    const int64_t columns = b->s.B * b->s.Lp;
+    position_sinusoid(m->d, columns, b->position, m->added);
+    return device_upload(m->dev, m->added_on, m->added,
+                         (size_t)(m->d * columns) * sizeof *m->added);
+}
+
 status forward_blocks(model *m, const batch *b, bool keep)
 {
+    TRY(lend_batch(m, b));
     /* Only a backward pass has gradients for rows that nobody has touched yet. */
     TRY(rows_prepare(m, b, keep));
     TRY(spans_prepare(m, b, keep));
     if (m->cfg.position.encoding == ENCODING_SINUSOIDAL && b->position)
-        position_sinusoid(m->d, b->s.B * b->s.Lp, b->position, m->added);
-    embed_args a = embed_of(m, b, b->s);
+        TRY(add_sinusoid(m, b));
+    embed_args a = embed_of(m, &m->on, b->s);
     if (!b->position)
         a.added = NULL;
     float *residual = keep && m->layers ? m->kept[0].in : m->residual;
@@ -54,30 +63,37 @@ status forward_blocks(model *m, const batch *b, bool keep)
     return STATUS_OK;
 }
 
-status model_forward(model *m, const batch *b, const model_outputs *out, loss_sum *loss)
+/* Head, classifier or site head: what is asked for, where the device has it. */
+static status heads_forward(model *m, const batch *b, const model_outputs *out, loss_sum *loss)
 {
-    static const model_outputs none = {0};
-    if (!out)
-        out = &none;
-    TRY(check_batch(m, b));
-    TRY(forward_blocks(m, b, false));
-    loss_sum ignored = {0};
     const bool classifier = b->label || out->class_logits || out->pooled;
     if (m->site_classes && (classifier || !out->logits)) {
         const sites_args a = sites_of(m, b, b->s);
-        TRY(sites_forward(m->dev, &a, m->residual, out->class_logits, out->site_logits,
-                          out->sequence_nll, loss ? loss : &ignored, &m->workspace));
-        return STATUS_OK;
+        return sites_forward(m->dev, &a, m->residual, out->class_logits, out->site_logits,
+                             out->sequence_nll, loss ? loss : &m->unasked, &m->workspace);
     }
     if (out->hidden || out->logits || out->token_loss || (b->targets && !b->label) || !classifier) {
         const head_args a = head_of(m, b, b->s);
         TRY(head_forward(m->dev, &a, m->residual, out->hidden, out->logits, out->token_loss,
-                         loss && !b->label ? loss : &ignored, &m->workspace));
+                         loss && !b->label ? loss : &m->unasked, &m->workspace));
     }
     if (classifier && m->classes > 0) {
         const classify_args a = classify_of(m, b, b->s);
         TRY(classify_forward(m->dev, &a, m->residual, out->pooled, out->class_logits,
-                             loss && b->label ? loss : &ignored, &m->workspace));
+                             loss && b->label ? loss : &m->unasked, &m->workspace));
     }
     return STATUS_OK;
+}
+
+status model_forward(model *m, const batch *b, const model_outputs *out, loss_sum *loss)
+{
+    static const model_outputs none = {0};
+    model_outputs on;
+    if (!out)
+        out = &none;
+    TRY(check_batch(m, b));
+    TRY(forward_blocks(m, b, false));
+    TRY(outputs_take(m, b, out, &on));
+    TRY(heads_forward(m, &m->on, &on, loss));
+    return outputs_give(m, b, out, &on);
 }

@@ -66,21 +66,26 @@ static fill fill_of(const model *m, const parameter *p)
     return (fill){FILL_NORMAL, 0.02};
 }
 
+static void fill_with(fill f, uint64_t seed, int i, int64_t count, float *x)
+{
+    for (int64_t e = 0; e < count; e++) {
+        if (f.kind == FILL_CONSTANT) {
+            x[e] = (float)f.size;
+            continue;
+        }
+        rng r = rng_at(seed, RNG_WEIGHTS, (uint64_t)i << 40 | (uint64_t)e, 0);
+        x[e] = (float)(f.kind == FILL_NORMAL ? f.size * rng_normal(&r)
+                                             : f.size * (2.0 * rng_uniform(&r) - 1.0));
+    }
+}
+
 status model_initialise(model *m, uint64_t seed)
 {
+    device_view view;
+    TRY(device_view_open(m->dev, m->values.base, (size_t)m->floats * sizeof(float), true, &view));
     for (int i = 0; i < m->n; i++) {
         const parameter *p = &m->list[i];
-        const fill f = fill_of(m, p);
-        float *x = value_of(m, i);
-        for (int64_t e = 0; e < p->count; e++) {
-            if (f.kind == FILL_CONSTANT) {
-                x[e] = (float)f.size;
-                continue;
-            }
-            rng r = rng_at(seed, RNG_WEIGHTS, (uint64_t)i << 40 | (uint64_t)e, 0);
-            x[e] = (float)(f.kind == FILL_NORMAL ? f.size * rng_normal(&r)
-                                                 : f.size * (2.0 * rng_uniform(&r) - 1.0));
-        }
+        fill_with(fill_of(m, p), seed, i, p->count, (float *)view.host + p->offset);
     }
-    return STATUS_OK;
+    return device_view_close(&view, true, STATUS_OK);
 }

@@ -84,7 +84,7 @@ status model_open(const config *c, int classes, device *dev, model **out)
     m->schedule.step = -1;
     status st = parameters_layout(m);
     if (st == STATUS_OK)
-        st = arena_open(&m->values, "parameters", (size_t)m->floats * sizeof(float));
+        st = device_arena_open(dev, &m->values, "parameters", (size_t)m->floats * sizeof(float));
     if (st == STATUS_OK && !(m->kept = calloc((size_t)m->layers + 1, sizeof *m->kept)))
         st = fail(STATUS_MEMORY, "model: no memory; free some");
     const bool placed = c->position.rows == ROWS_SHARED && c->position.length != CONFIG_AUTO;
@@ -102,13 +102,15 @@ void model_close(model **m)
 {
     if (!*m)
         return;
+    device_wait((*m)->dev); /* queued work may be inside; its error is told elsewhere */
     rows_free(*m);
     spans_free(*m);
     position_close(&(*m)->position);
-    arena_close(&(*m)->values);
-    arena_close(&(*m)->gradients);
-    arena_close(&(*m)->activations);
-    arena_close(&(*m)->workspace);
+    device *dev = (*m)->dev;
+    lend_free(*m);
+    device_arena_close(dev, &(*m)->values);
+    device_arena_close(dev, &(*m)->gradients);
+    arenas_close(*m);
     parameters_free(*m);
     free((*m)->kept);
     free(*m);
@@ -120,7 +122,7 @@ status model_place(model *m, const position_space *space)
     if (!m->levels && !m->site_classes)
         return STATUS_OK;
     position_encoding *x;
-    TRY(position_open(&m->cfg, (int)m->site_classes, space, (uint64_t)m->cfg.seed, &x));
+    TRY(position_open(m->dev, &m->cfg, (int)m->site_classes, space, (uint64_t)m->cfg.seed, &x));
     position_close(&m->position);
     m->position = x;
     return STATUS_OK;
@@ -296,10 +298,10 @@ sites_args sites_of(const model *m, const batch *b, batch_shape s)
                     .site_weight = m->cfg.finetune.site_weight};
     if (b) {
         a.rows = m->rows[site_table(m)].values;
-        a.slot = m->rows[site_table(m)].slot;
-        a.start = b->span.start;
         /* Slots are made for this batch, from its first entry on. */
-        a.slot -= b->span.start[0];
+        a.slot = (const int32_t *)((uintptr_t)m->rows[site_table(m)].slot_on -
+                                   (size_t)m->spans.first * sizeof *a.slot);
+        a.start = b->span.start;
         a.token = b->span.token;
         a.carried = b->span.carried;
         a.count = b->count;
@@ -314,16 +316,17 @@ static void embed_levels_of(const model *m, embed_args *a)
 {
     for (int i = 0; i < m->levels; i++) {
         a->level[i] = (embed_level){
-            .slot = m->rows[i].slot, .A = m->rows[i].values, .Bm = value_of(m, m->base[i])};
+            .slot = m->rows[i].slot_on, .A = m->rows[i].values, .Bm = value_of(m, m->base[i])};
         int at = m->levels + i;
         if (m->absent) {
-            a->level[at] = (embed_level){
-                .slot = m->spans.identity, .A = m->spans.sums[i], .Bm = value_of(m, m->base[at])};
+            a->level[at] = (embed_level){.slot = m->spans.identity_on,
+                                         .A = m->spans.sums[i],
+                                         .Bm = value_of(m, m->base[at])};
             at += m->levels;
         }
         if (m->next)
             a->level[at] = (embed_level){
-                .slot = m->next_slot[i], .A = m->rows[i].values, .Bm = value_of(m, m->base[at])};
+                .slot = m->next_slot_on[i], .A = m->rows[i].values, .Bm = value_of(m, m->base[at])};
     }
     for (int i = 0; i < a->n_levels; i++)
         a->level[i].k = m->rank;
@@ -336,7 +339,7 @@ embed_args embed_of(const model *m, const batch *b, batch_shape s)
                     .V = VOCABULARY_PADDED,
                     .E = value_of(m, m->embedding),
                     .n_levels = embed_levels(m),
-                    .added = m->added};
+                    .added = m->added_on};
     embed_levels_of(m, &a);
     if (b) {
         a.ids = b->ids;

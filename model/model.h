@@ -51,7 +51,8 @@ typedef struct {
     const uint8_t *carried; /* (n) 1: this very site is carried (its token is the next one) */
 } span_sites;
 
-/* What a step of training or an evaluation is given. All pointers belong to the caller. */
+/* What a step of training or an evaluation is given. All pointers belong to the caller and lie on
+ * the host, until the pass has been waited for. */
 typedef struct {
     batch_shape s;
     const uint8_t *ids; /* (B, Lp), pads TOKEN_PAD */
@@ -87,6 +88,7 @@ status model_initialise(model *m, uint64_t seed);
 int model_parameters(const model *m, const parameter **list); /* number of tensors */
 int64_t model_floats(const model *m);                         /* of one arena copy, gaps included */
 int64_t model_parameter_count(const model *m); /* elements that are learned, rows aside */
+/* Memory of the device, as are the row tables' numbers. */
 float *model_values(model *m);
 float *model_gradients(model *m); /* the same layout; model_backward adds; NULL without memory */
 const config *model_config(const model *m);
@@ -98,12 +100,13 @@ device *model_device(const model *m);
 position_encoding *model_position(model *m);
 
 /* Forward passes read rows replayed up to and including s->step (exact-lazy Adam), without changing
- * the tables. s->lr_of_step must live as long as it is set and reach s->step; NULL or step -1: rows
- * are read as they are. */
+ * the tables. s->lr_of_step, on the device, must live as long as it is set and reach s->step; NULL
+ * or step -1: rows are read as they are. */
 void model_rows_schedule(model *m, const rows_adam_args *s);
 
 /* Gradients of a level's rows, summed over the backward passes since the last clear: `count` slots
- * of its table, ascending, and sum (count, k). Valid until the next backward pass or clear. */
+ * of its table, ascending, and sum (count, k), on the host. Valid until the next backward pass or
+ * clear. */
 void model_row_gradients(const model *m, int level, int64_t *count, const int32_t **slots,
                          const float **sum);
 void model_rows_clear(model *m);
@@ -134,8 +137,9 @@ void model_high_water(const model *m, size_t *activations, size_t *workspace);
 /* Bytes that the ragged arrays have grown to. */
 int64_t model_ragged_bytes(const model *m);
 
-/* Forward pass and loss without gradients. Outputs may be NULL: hidden (d, B, Lp), logits (V_pad,
- * B, Lp), token_loss (B, Lp), class_logits (B, classes), pooled (B, d). */
+/* Forward pass and loss without gradients; everything is on the host when it returns. Outputs may
+ * be NULL: hidden (d, B, Lp), logits (V_pad, B, Lp), token_loss (B, Lp), class_logits (B, classes),
+ * pooled (B, d). */
 typedef struct {
     float *hidden, *logits, *token_loss, *class_logits, *pooled;
     float *site_logits;   /* site heads: (entries of the spans, classes) log-odds of carrying */
@@ -145,7 +149,8 @@ status model_forward(model *m, const batch *b, const model_outputs *out, loss_su
 
 /* Forward and backward: gradients of the loss SUM are added to model_gradients and to the rows'
  * pending gradients. on_bucket (may be NULL) is called when the gradients [first, first + count) of
- * the arena are complete. */
+ * the arena are complete; on a GPU, when they are queued. *loss is there, and its place must stay,
+ * until the next device_wait. */
 typedef void (*bucket_ready)(void *context, int64_t first, int64_t count);
 status model_backward(model *m, const batch *b, loss_sum *loss, bucket_ready on_bucket,
                       void *context);

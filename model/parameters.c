@@ -206,8 +206,8 @@ float *model_values(model *m)
 
 float *model_gradients(model *m)
 {
-    if (!m->gradients.base &&
-        arena_open(&m->gradients, "gradients", (size_t)m->floats * sizeof(float)) != STATUS_OK)
+    if (!m->gradients.base && device_arena_open(m->dev, &m->gradients, "gradients",
+                                                (size_t)m->floats * sizeof(float)) != STATUS_OK)
         return NULL;
     return (float *)(void *)m->gradients.base;
 }

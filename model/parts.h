@@ -22,13 +22,18 @@ typedef struct {
     float *h;      /* (inner)   fc1's product */
 } block_kept;
 
+/* One array, of the host and of the device: the same memory on a CPU (lend.c). */
+typedef struct {
+    void *host, *on;
+} twin;
+
 /* The rows of one level in one batch: a small table of the rows that it touches, replayed to the
  * present. */
 typedef struct {
-    int32_t *slot;   /* (B, Lp) index into `unique`, -1: none */
-    int32_t *unique; /* (count) slots of the row table, ascending */
-    int64_t *row;    /* (B, Lp) */
-    float *values;   /* (count, k) */
+    int32_t *slot, *slot_on;     /* (B, Lp) index into `unique`, -1: none */
+    int32_t *unique, *unique_on; /* (count) slots of the row table, ascending */
+    int64_t *row;                /* (B, Lp) the host's */
+    float *values;               /* (count, k) the device's */
     int64_t count;
     int64_t room;   /* entries that slot, unique, row and values have grown to; 0: in the arena */
     int64_t *stamp; /* (slots of the table) last batch that touched a slot; grows with the table */
@@ -39,19 +44,29 @@ typedef struct {
 /* What the sites of a batch's spans are to the model (spans.c). Ragged, so its arrays grow to the
  * largest batch that came. */
 typedef struct {
+    int64_t first;             /* entry that the batch's spans begin with */
     int64_t n, absent;         /* entries of the spans; those of them that a later token skipped */
     int64_t room;              /* entries that fit */
-    int32_t *absent_site;      /* (absent) */
-    int32_t *absent_column;    /* (absent) column of the token that skipped it */
-    int64_t *start;            /* (B * Lp + 1) into the absent entries, by column */
-    int32_t *identity;         /* (B * Lp) the column itself, -1 where it skipped nothing */
-    float *sums[EMBED_LEVELS]; /* (B * Lp, k) by level */
-    float *drows;              /* (n, width of a site's row) */
-    int64_t drows_room;        /* floats */
-    arena reductions;          /* workspace of the ragged reductions */
+    int32_t *absent_site;      /* (absent) the host's */
+    twin absent_column;        /* (absent) int32: column of the token that skipped it */
+    int64_t *start, *start_on; /* (B * Lp + 1) into the absent entries, by column */
+    int32_t *identity, *identity_on; /* (B * Lp) the column itself, -1 where it skipped nothing */
+    float *sums[EMBED_LEVELS];       /* (B * Lp, k) by level; this and what follows: the device's */
+    float *drows;                    /* (n, width of a site's row) */
+    int64_t drows_room;              /* floats */
+    arena reductions;                /* workspace of the ragged reductions */
 } batch_spans;
 
-/* Gradients of rows since the last clear. */
+/* Where a batch's own arrays and the outputs lie on a device that is not the host. */
+typedef struct {
+    uint8_t *ids, *targets, *carried;
+    int32_t *label, *count, *token;
+    int64_t *start;
+    void *outputs;
+    int64_t token_room, carried_room, outputs_room; /* bytes */
+} lent;
+
+/* Gradients of rows since the last clear, on the host. */
 typedef struct {
     int32_t *slot;
     float *sum;
@@ -81,17 +96,23 @@ struct model {
     position_encoding *position;
     batch_rows rows[ROW_TABLES];
     batch_spans spans;
-    int32_t *next_slot[EMBED_LEVELS]; /* (B * Lp) by level: slot of the next token's row */
+    /* (B * Lp) by level: slot of the next token's row */
+    int32_t *next_slot[EMBED_LEVELS], *next_slot_on[EMBED_LEVELS];
     pending_rows pending[ROW_TABLES];
     rows_adam_args schedule;
     int64_t batches; /* counts batches, for the stamps */
 
     arena activations, workspace;
+    arena twins; /* the host's copies of arrays in the activations; empty where they are one */
+    lent lent;
+    batch on;          /* the batch at hand; what operations read of it is the device's */
+    loss_sum unasked;  /* losses arrive with a later wait: a place that stays */
     batch_shape shape; /* largest that is prepared */
     keep_level keep;
     bool training;
     block_kept *kept; /* (layers) */
-    float *residual, *dresidual, *added;
+    float *residual, *dresidual;
+    float *added, *added_on; /* a fixed encoding: the host's, the device's */
 };
 
 /* parameters.c */
@@ -154,6 +175,7 @@ status rows_collect(model *m, int table, int64_t n, const int32_t *slot, const f
 status rows_reserve(model *m, batch_shape s);
 void rows_free(model *m);
 int64_t rows_bytes(const model *m, batch_shape s);
+int64_t rows_twins(const model *m, batch_shape s);          /* of take_twin and take_host */
 int64_t rows_workspace(const model *m, batch_shape s);      /* of rows_collect of its columns */
 int64_t reduce_bytes(const model *m, int64_t n, int64_t k); /* of rows_collect of n entries */
 
@@ -162,6 +184,7 @@ bool spans_needed(const model *m);
 status spans_prepare(model *m, const batch *b, bool create);
 status spans_reserve(model *m, batch_shape s); /* its fixed part, in the activations */
 int64_t spans_bytes(const model *m, batch_shape s);
+int64_t spans_twins(const model *m, batch_shape s);
 int64_t spans_expected(const model *m, batch_shape s);              /* sites of a batch's spans */
 int64_t spans_ragged(const model *m, batch_shape s, bool training); /* bytes of all else */
 /* Gradients of the absent sums, (columns, k) of a level. */
@@ -171,10 +194,27 @@ float *spans_site_gradients(model *m);
 status spans_collect_sites(model *m);
 void spans_free(model *m);
 
+/* lend.c: see there. NULL, or an error, where there is no room. */
+void *take_host(model *m, size_t bytes);
+void *take_twin(model *m, size_t bytes, void **on);
+status twin_make(device *dev, size_t bytes, twin *t);
+void twin_free(device *dev, twin *t);
+/* Its part of the activations, then of every batch: m->on is b with the device's arrays. */
+int64_t lend_bytes(const model *m, batch_shape s);
+status lend_reserve(model *m, batch_shape s);
+status lend_batch(model *m, const batch *b);
+void lend_free(model *m);
+/* Places of outputs on the device; their way back to the host, which waits. */
+status outputs_take(model *m, const batch *b, const model_outputs *out, model_outputs *on);
+status outputs_give(model *m, const batch *b, const model_outputs *out, model_outputs *on);
+
 /* forward.c */
 embed_args embed_of(const model *m, const batch *b, batch_shape s);
 status forward_blocks(model *m, const batch *b, bool keep);
 status check_batch(const model *m, const batch *b);
+
+/* plan.c: of activations, workspace and twins. */
+void arenas_close(model *m);
 
 /* Workspace or activation memory; on exhaustion the plan was wrong. */
 float *take_floats(arena *a, int64_t n);

@@ -104,7 +104,7 @@ static int64_t activations_of(const model *m, const costs *c, batch_shape s, kee
                               bool training)
 {
     const int64_t plane = c->plane; /* a multiple of 64 positions: never rounded */
-    int64_t bytes = plane + rows_bytes(m, s) + spans_bytes(m, s);
+    int64_t bytes = plane + lend_bytes(m, s) + rows_bytes(m, s) + spans_bytes(m, s);
     if (m->cfg.position.encoding == ENCODING_SINUSOIDAL)
         bytes += plane;
     if (!training)
@@ -181,21 +181,47 @@ static status take_kept(model *m, block_kept *k, int64_t plane, keep_level keep)
     return missing ? arena_short(a) : STATUS_OK;
 }
 
+void arenas_close(model *m)
+{
+    device_arena_close(m->dev, &m->activations);
+    device_arena_close(m->dev, &m->workspace);
+    device_host_give(m->dev, m->twins.base);
+    m->twins = (arena){0};
+}
+
+static status arenas_open(model *m, batch_shape s, const model_cost *cost)
+{
+    TRY(device_arena_open(m->dev, &m->activations, "activations", (size_t)cost->activations));
+    TRY(device_arena_open(m->dev, &m->workspace, "workspace", (size_t)cost->workspace));
+    if (device_is_host(m->dev))
+        return STATUS_OK;
+    int64_t bytes = rows_twins(m, s) + spans_twins(m, s) + ARENA_ALIGN;
+    if (m->cfg.position.encoding == ENCODING_SINUSOIDAL)
+        bytes += m->d * s.B * s.Lp * F32;
+    void *base = NULL;
+    TRY(device_host_take(m->dev, (size_t)bytes, &base));
+    m->twins = (arena){.name = "twins", .base = base, .size = (size_t)bytes};
+    memset(base, 0, (size_t)bytes);
+    return STATUS_OK;
+}
+
 status model_prepare(model *m, batch_shape s, keep_level keep, bool training)
 {
     model_cost cost;
     TRY(model_plan(m, s, keep, training, &cost));
     m->shape = (batch_shape){0, 0, 0};
-    arena_close(&m->activations);
-    arena_close(&m->workspace);
+    arenas_close(m);
     if (training && !model_gradients(m))
         return failure_last()->code;
-    TRY(arena_open(&m->activations, "activations", (size_t)cost.activations));
-    TRY(arena_open(&m->workspace, "workspace", (size_t)cost.workspace));
+    TRY(arenas_open(m, s, &cost));
     const int64_t plane = m->d * s.B * s.Lp;
     m->residual = take_floats(&m->activations, plane);
-    m->added = m->cfg.position.encoding == ENCODING_SINUSOIDAL ? take_floats(&m->activations, plane)
-                                                               : NULL;
+    void *added = NULL;
+    m->added = m->cfg.position.encoding == ENCODING_SINUSOIDAL
+                   ? take_twin(m, (size_t)plane * sizeof(float), &added)
+                   : NULL;
+    m->added_on = added;
+    TRY(lend_reserve(m, s));
     TRY(rows_reserve(m, s));
     TRY(spans_reserve(m, s));
     m->dresidual = NULL;

@@ -1,7 +1,9 @@
-/* Sparse tables of rows: an open-addressed hash from row number to slot, and columns that grow by
- * doubling. A row that nobody has touched takes no memory; its initial value is a function of the
- * seed and its number. */
+/* Sparse tables of rows: which row a position or a site has, and what a row begins with. A row that
+ * nobody has touched takes no memory; its initial value is a function of the seed and its number.
+ */
 #include "model/position.h"
+
+#include "model/row_store.h"
 
 #include "runtime/core/rng.h"
 
@@ -16,17 +18,14 @@ static const int64_t multi_alpha[] = {1, 10, 100, 1000};
 typedef enum { FILL_CARRIED, FILL_ABSENT, FILL_SITE } fill_kind;
 
 typedef struct {
-    row_table t;
+    row_store s;
     fill_kind fill;
-    int64_t room;         /* slots that fit */
-    int64_t scratch;      /* slots behind the table, of the last look-up */
-    int32_t *hash;        /* slot + 1; 0: empty */
-    int64_t hash_size;    /* a power of two */
     int64_t *first;       /* rows: chromosome: first row of each */
     int32_t *row_of_site; /* rows: site */
 } level_table;
 
 struct position_encoding {
+    device *dev;
     rows_kind rows;
     rows_init_kind init;
     uint64_t seed;
@@ -81,20 +80,20 @@ static status rows_of_sites(level_table *l, const position_space *s)
     for (int64_t c = 0; c < s->n_chromosomes; c++) {
         int64_t before = -1;
         for (int64_t i = s->site0[c]; i < s->site0[c + 1]; i++) {
-            int64_t bin = (s->site_position[i] - 1) / l->t.alpha;
+            int64_t bin = (s->site_position[i] - 1) / l->s.t.alpha;
             rows += bin != before;
             before = bin;
             l->row_of_site[i] = (int32_t)(rows - 1);
         }
     }
-    l->t.rows = rows;
+    l->s.t.rows = rows;
     return STATUS_OK;
 }
 
 static status level_open(level_table *l, const config *c, const position_space *s)
 {
     if (s == &position_unbounded) {
-        l->t.rows = INT64_MAX;
+        l->s.t.rows = INT64_MAX;
         return STATUS_OK;
     }
     if (c->position.rows == ROWS_SITE)
@@ -104,17 +103,17 @@ static status level_open(level_table *l, const config *c, const position_space *
         if (!l->first)
             return fail(STATUS_MEMORY, "position: no memory for the chromosomes; free some");
         for (int64_t i = 0; i < s->n_chromosomes; i++) {
-            l->first[i] = l->t.rows;
-            l->t.rows += bins(s->length[i], l->t.alpha);
+            l->first[i] = l->s.t.rows;
+            l->s.t.rows += bins(s->length[i], l->s.t.alpha);
         }
-        l->first[s->n_chromosomes] = l->t.rows;
+        l->first[s->n_chromosomes] = l->s.t.rows;
         return STATUS_OK;
     }
     int64_t longest = c->position.length;
     if (longest == CONFIG_AUTO)
         for (int64_t i = 0; i < s->n_chromosomes; i++)
             longest = s->length[i] > longest ? s->length[i] : longest;
-    l->t.rows = bins(longest, l->t.alpha);
+    l->s.t.rows = bins(longest, l->s.t.alpha);
     return STATUS_OK;
 }
 
@@ -126,10 +125,11 @@ static status add_levels(position_encoding *x, const config *c, const position_s
     for (int i = 0; i < levels; i++) {
         level_table *l = &x->level[x->tables++];
         l->fill = fill;
-        l->t.alpha = levels > 1 ? multi_alpha[i] : c->position.alpha;
-        l->t.k = c->position.rank;
+        l->s.dev = x->dev;
+        l->s.t.alpha = levels > 1 ? multi_alpha[i] : c->position.alpha;
+        l->s.t.k = c->position.rank;
         TRY(level_open(l, c, space));
-        if (l->t.rows < 1)
+        if (l->s.t.rows < 1)
             return fail(STATUS_USAGE,
                         "%s: the position table has no row: no chromosome has a length; give "
                         "position.length",
@@ -166,14 +166,15 @@ static status add_tables(position_encoding *x, const config *c, const position_s
         return STATUS_OK;
     level_table *l = &x->level[x->tables++];
     l->fill = FILL_SITE;
-    l->t.alpha = 1;
-    l->t.k = 2 * c->model.head_rank + x->head_classes;
-    l->t.rows = x->n_sites;
+    l->s.dev = x->dev;
+    l->s.t.alpha = 1;
+    l->s.t.k = 2 * c->model.head_rank + x->head_classes;
+    l->s.t.rows = x->n_sites;
     return STATUS_OK;
 }
 
-status position_open(const config *c, int head_classes, const position_space *space, uint64_t seed,
-                     position_encoding **out)
+status position_open(device *dev, const config *c, int head_classes, const position_space *space,
+                     uint64_t seed, position_encoding **out)
 {
     *out = NULL;
     TRY(position_check(c));
@@ -186,6 +187,7 @@ status position_open(const config *c, int head_classes, const position_space *sp
     position_encoding *x = calloc(1, sizeof *x);
     if (!x)
         return fail(STATUS_MEMORY, "position: no memory; free some");
+    x->dev = dev;
     x->rows = c->position.rows;
     x->init = c->position.init;
     x->seed = seed;
@@ -202,26 +204,12 @@ status position_open(const config *c, int head_classes, const position_space *sp
     return STATUS_OK;
 }
 
-static void level_empty(level_table *l)
-{
-    free(l->t.row);
-    free(l->t.p);
-    free(l->t.m);
-    free(l->t.v);
-    free(l->t.last);
-    free(l->hash);
-    l->t.row = l->t.last = NULL;
-    l->t.p = l->t.m = l->t.v = NULL;
-    l->hash = NULL;
-    l->t.slots = l->room = l->hash_size = l->scratch = 0;
-}
-
 void position_close(position_encoding **x)
 {
     if (!*x)
         return;
     for (int i = 0; i < (*x)->tables; i++) {
-        level_empty(&(*x)->level[i]);
+        row_store_empty(&(*x)->level[i].s);
         free((*x)->level[i].first);
         free((*x)->level[i].row_of_site);
     }
@@ -233,7 +221,7 @@ void position_close(position_encoding **x)
 int position_tables(position_encoding *x, row_table **tables)
 {
     for (int i = 0; i < x->tables; i++)
-        tables[i] = &x->level[i].t;
+        tables[i] = &x->level[i].s.t;
     return x->tables;
 }
 
@@ -247,9 +235,9 @@ int64_t position_row(const position_encoding *x, int level, int32_t chromosome, 
         return site >= 0 && site < x->n_sites ? l->row_of_site[site] : -1;
     if (position < 1)
         return -1;
-    int64_t row = (position - 1) / l->t.alpha;
+    int64_t row = (position - 1) / l->s.t.alpha;
     if (x->rows == ROWS_SHARED)
-        return row < l->t.rows ? row : -1;
+        return row < l->s.t.rows ? row : -1;
     if (chromosome < 0 || chromosome >= x->n_chromosomes)
         return -1;
     row += l->first[chromosome];
@@ -270,80 +258,6 @@ int64_t position_sites(const position_encoding *x)
     return x->n_sites;
 }
 
-/* Fibonacci hashing: neighbouring rows, which is what windows touch, spread over the table. */
-static int64_t hash_place(const level_table *l, int64_t row)
-{
-    return (int64_t)(((uint64_t)row * UINT64_C(0x9E3779B97F4A7C15)) >> 20 &
-                     (uint64_t)(l->hash_size - 1));
-}
-
-static int32_t hash_find(const level_table *l, int64_t row)
-{
-    if (!l->hash_size)
-        return -1;
-    for (int64_t i = hash_place(l, row);; i = (i + 1) & (l->hash_size - 1)) {
-        if (!l->hash[i])
-            return -1;
-        if (l->t.row[l->hash[i] - 1] == row)
-            return l->hash[i] - 1;
-    }
-}
-
-static void hash_put(level_table *l, int64_t row, int32_t slot)
-{
-    int64_t i = hash_place(l, row);
-    while (l->hash[i])
-        i = (i + 1) & (l->hash_size - 1);
-    l->hash[i] = slot + 1;
-}
-
-static bool grow_one(void *column, size_t bytes)
-{
-    void *old, *new;
-    memcpy(&old, column, sizeof old);
-    new = realloc(old, bytes);
-    if (!new)
-        return false;
-    memcpy(column, &new, sizeof new);
-    return true;
-}
-
-/* Room for `slots` slots, scratch included. */
-static status level_reserve(level_table *l, int64_t slots)
-{
-    if (slots > INT32_MAX - 1)
-        return fail(STATUS_RESOURCE, "position: more than 2^31 touched rows; raise position.alpha");
-    if (slots > l->room) {
-        int64_t room = l->room ? l->room : 1024;
-        while (room < slots)
-            room *= 2;
-        const size_t values = (size_t)(room * l->t.k) * sizeof(float),
-                     rows = (size_t)room * sizeof(int64_t);
-        if (!grow_one(&l->t.row, rows) || !grow_one(&l->t.last, rows) ||
-            !grow_one(&l->t.p, values) || !grow_one(&l->t.m, values) || !grow_one(&l->t.v, values))
-            return fail(STATUS_MEMORY,
-                        "position: no memory for %lld touched rows; raise position.alpha",
-                        (long long)room);
-        l->room = room;
-    }
-    if (2 * slots <= l->hash_size)
-        return STATUS_OK;
-    int64_t size = l->hash_size ? l->hash_size : 2048;
-    while (size < 2 * slots)
-        size *= 2;
-    int32_t *hash = calloc((size_t)size, sizeof *hash);
-    if (!hash)
-        return fail(STATUS_MEMORY,
-                    "position: no memory for the index of %lld rows; raise position.alpha",
-                    (long long)slots);
-    free(l->hash);
-    l->hash = hash;
-    l->hash_size = size;
-    for (int64_t i = 0; i < l->t.slots; i++)
-        hash_put(l, l->t.row[i], (int32_t)i);
-    return STATUS_OK;
-}
-
 /* Spreads at the start, as the recipe of docs/model.md has them. */
 #define CARRIED_SPREAD 0.3
 #define ABSENT_SPREAD 0.09
@@ -360,108 +274,121 @@ static double level_spread(const position_encoding *x, const level_table *l)
     return spread / sqrt((double)x->levels);
 }
 
-/* Initial value of a row into a slot. */
-static void slot_fill(const position_encoding *x, int level, int64_t slot, int64_t row)
+/* A slot for a row, with its initial value. */
+static status slot_fill(const position_encoding *x, int level, row_store *s, int64_t slot,
+                        int64_t row)
 {
-    const row_table *t = &x->level[level].t;
-    float *p = t->p + slot * t->k;
-    memset(t->m + slot * t->k, 0, (size_t)t->k * sizeof(float));
-    memset(t->v + slot * t->k, 0, (size_t)t->k * sizeof(float));
-    t->row[slot] = row;
-    t->last[slot] = -1;
-    const double spread = level_spread(x, &x->level[level]);
-    memset(p, 0, (size_t)t->k * sizeof(float));
+    float *p;
+    TRY(row_store_new(s, slot, row, &p));
+    const level_table *l = &x->level[level];
+    const double spread = level_spread(x, l);
     if (spread == 0)
-        return;
+        return STATUS_OK;
     /* By row number, so that the order of touch does not matter. */
     rng r = rng_at(x->seed, RNG_ROWS, (uint64_t)row, (uint32_t)level);
-    const int64_t bias = x->level[level].fill == FILL_SITE ? x->head_classes : 0;
-    const int64_t n = t->k - bias;
+    const int64_t bias = l->fill == FILL_SITE ? x->head_classes : 0;
+    const int64_t n = s->t.k - bias;
     for (int64_t i = 0; i < n; i++)
         p[i] = (float)((bias && i >= n / 2 ? RUN_SPREAD : spread) * rng_normal(&r));
+    return STATUS_OK;
 }
 
 status position_slots(position_encoding *x, int level, int64_t n, const int64_t *row, bool create,
                       int32_t *slot)
 {
     level_table *l = &x->level[level];
-    l->scratch = 0;
+    row_store *s = &l->s;
+    s->scratch = 0;
     /* A site that training never saw must not decide anything: no random row for it. */
     const bool leave_out = !create && (x->init == INIT_ZERO || l->fill == FILL_SITE);
     for (int64_t i = 0; i < n; i++) {
-        slot[i] = row[i] < 0 ? -1 : hash_find(l, row[i]);
+        slot[i] = row[i] < 0 ? -1 : row_store_find(s, row[i]);
         if (row[i] < 0 || slot[i] >= 0 || leave_out)
             continue;
-        TRY(level_reserve(l, l->t.slots + l->scratch + 1));
-        const int64_t at = l->t.slots + l->scratch;
-        slot_fill(x, level, at, row[i]);
+        TRY(row_store_reserve(s, s->t.slots + s->scratch + 1));
+        const int64_t at = s->t.slots + s->scratch;
+        TRY(slot_fill(x, level, s, at, row[i]));
         slot[i] = (int32_t)at;
         if (create) {
-            hash_put(l, row[i], slot[i]);
-            l->t.slots++;
+            row_store_enter(s, row[i], slot[i]);
+            s->t.slots++;
         } else {
-            l->scratch++;
+            s->scratch++;
         }
     }
-    return STATUS_OK;
+    return row_store_send(s);
 }
 
 int64_t position_scratch(const position_encoding *x, int level)
 {
-    return x->level[level].scratch;
+    return x->level[level].s.scratch;
+}
+
+/* Values of the sites' rows, as the host sees them in p. */
+static void biases_set(const position_encoding *x, const row_table *t, const int32_t *slot,
+                       const float *log_odds, const uint8_t *taught, float *p)
+{
+    const int classes = x->head_classes;
+    for (int64_t site = 0; site < x->n_sites; site++) {
+        float *row = p + slot[site] * t->k, *bias = row + t->k - classes;
+        if (taught && !taught[site])
+            memset(row, 0, (size_t)t->k * sizeof *row);
+        for (int c = 0; c < classes; c++)
+            bias[c] = log_odds ? log_odds[site * classes + c] : 0.0f;
+    }
 }
 
 status position_site_biases(position_encoding *x, const float *log_odds, const uint8_t *taught)
 {
     if (!x->head_classes)
         return STATUS_OK;
-    const int table = x->tables - 1, classes = x->head_classes;
-    level_table *l = &x->level[table];
-    TRY(level_reserve(l, x->n_sites));
-    for (int64_t site = 0; site < x->n_sites; site++) {
-        int32_t slot = 0;
-        TRY(position_slots(x, table, 1, &site, true, &slot));
-        float *bias = l->t.p + slot * l->t.k + l->t.k - classes;
-        if (taught && !taught[site])
-            memset(l->t.p + slot * l->t.k, 0, (size_t)l->t.k * sizeof *bias);
-        for (int c = 0; c < classes; c++)
-            bias[c] = log_odds ? log_odds[site * classes + c] : 0.0f;
-    }
-    return STATUS_OK;
+    const int table = x->tables - 1;
+    const int64_t n = x->n_sites;
+    row_store *s = &x->level[table].s;
+    int64_t *row = malloc(((size_t)n + 1) * sizeof *row);
+    int32_t *slot = malloc(((size_t)n + 1) * sizeof *slot);
+    device_view view = {0};
+    status st = row && slot ? row_store_reserve(s, n)
+                            : fail(STATUS_MEMORY,
+                                   "position: no memory for %lld sites; use more "
+                                   "memory",
+                                   (long long)n);
+    for (int64_t site = 0; st == STATUS_OK && site < n; site++)
+        row[site] = site;
+    if (st == STATUS_OK)
+        st = position_slots(x, table, n, row, true, slot);
+    const size_t bytes = (size_t)(s->t.slots * s->t.k) * sizeof(float);
+    if (st == STATUS_OK)
+        st = device_view_open(x->dev, s->t.p, bytes, true, &view);
+    if (st == STATUS_OK)
+        biases_set(x, &s->t, slot, log_odds, taught, view.host);
+    st = device_view_close(&view, true, st);
+    free(row);
+    free(slot);
+    return st;
 }
 
 status position_restore(position_encoding *x, int level, int64_t slots, const int64_t *row,
                         const float *p, const float *m, const float *v, const int64_t *last)
 {
-    level_table *l = &x->level[level];
-    level_empty(l);
-    TRY(level_reserve(l, slots > 0 ? slots : 1));
-    const size_t k = (size_t)l->t.k, bytes = k * sizeof(float);
+    row_store *s = &x->level[level].s;
+    row_store_empty(s);
+    TRY(row_store_reserve(s, slots > 0 ? slots : 1));
     for (int64_t i = 0; i < slots; i++) {
-        if (row[i] < 0 || row[i] >= l->t.rows)
+        if (row[i] < 0 || row[i] >= s->t.rows)
             return fail(STATUS_DATA,
                         "position: row %lld is not in a table of %lld rows; use the data set it "
                         "was trained on",
-                        (long long)row[i], (long long)l->t.rows);
-        if (hash_find(l, row[i]) >= 0)
+                        (long long)row[i], (long long)s->t.rows);
+        if (row_store_find(s, row[i]) >= 0)
             return fail(STATUS_DATA,
                         "position: row %lld is stored twice; the file is damaged, use another",
                         (long long)row[i]);
-        l->t.row[i] = row[i];
-        memcpy(l->t.p + (size_t)i * k, p + (size_t)i * k, bytes);
-        if (m)
-            memcpy(l->t.m + (size_t)i * k, m + (size_t)i * k, bytes);
-        else
-            memset(l->t.m + (size_t)i * k, 0, bytes);
-        if (v)
-            memcpy(l->t.v + (size_t)i * k, v + (size_t)i * k, bytes);
-        else
-            memset(l->t.v + (size_t)i * k, 0, bytes);
-        l->t.last[i] = last ? last[i] : -1;
-        l->t.slots = i + 1;
-        hash_put(l, row[i], (int32_t)i);
+        s->t.row[i] = row[i];
+        s->t.slots = i + 1;
+        row_store_enter(s, row[i], (int32_t)i);
     }
-    return STATUS_OK;
+    return row_store_fill(s, slots, p, m, v, last);
 }
 
 int64_t position_bytes(const position_encoding *x)
@@ -469,8 +396,9 @@ int64_t position_bytes(const position_encoding *x)
     int64_t bytes = 0;
     for (int i = 0; i < x->tables; i++) {
         const level_table *l = &x->level[i];
-        bytes += l->room * (3 * l->t.k * (int64_t)sizeof(float) + 2 * (int64_t)sizeof(int64_t)) +
-                 l->hash_size * (int64_t)sizeof(int32_t);
+        bytes +=
+            l->s.room * (3 * l->s.t.k * (int64_t)sizeof(float) + 2 * (int64_t)sizeof(int64_t)) +
+            l->s.hash_size * (int64_t)sizeof(int32_t);
         if (l->row_of_site)
             bytes += x->n_sites * (int64_t)sizeof(int32_t);
     }
@@ -480,8 +408,8 @@ int64_t position_bytes(const position_encoding *x)
 int64_t position_dense_bytes(const position_encoding *x)
 {
     int64_t bytes = 0;
-    for (int i = 0; i < x->tables && x->level[i].t.rows < INT64_MAX; i++)
-        bytes += 4 * x->level[i].t.rows * x->level[i].t.k * (int64_t)sizeof(float);
+    for (int i = 0; i < x->tables && x->level[i].s.t.rows < INT64_MAX; i++)
+        bytes += 4 * x->level[i].s.t.rows * x->level[i].s.t.k * (int64_t)sizeof(float);
     return bytes;
 }
 

@@ -21,8 +21,8 @@ typedef struct {
     int64_t alpha, k, rows; /* rows: P_eff, all that could exist (shared: of the longest chromosome;
                                chromosome and site: of all together) */
     int64_t slots;          /* touched so far */
-    int64_t *row;           /* (slots) row of a slot */
-    float *p, *m, *v;       /* (slots, k) */
+    int64_t *row;           /* (slots) row of a slot; the host's */
+    float *p, *m, *v;       /* (slots, k); these three and last are the device's */
     int64_t *last;          /* (slots) last step applied, -1: none */
 } row_table;
 
@@ -45,11 +45,10 @@ int position_levels(const config *c);
 /* Refuses what does not exist (STATUS_USAGE, naming the key). */
 status position_check(const config *c);
 
-/* space NULL: enough for rows: shared with a position.length. head_classes: of the site head, 0:
- * none.
- */
-status position_open(const config *c, int head_classes, const position_space *space, uint64_t seed,
-                     position_encoding **out);
+/* Columns of numbers in the memory of `dev`. space NULL: enough for rows: shared with a
+ * position.length. head_classes: of the site head, 0: none. */
+status position_open(device *dev, const config *c, int head_classes, const position_space *space,
+                     uint64_t seed, position_encoding **out);
 void position_close(position_encoding **x);
 int position_tables(position_encoding *x, row_table **tables); /* their number */
 
@@ -75,9 +74,8 @@ status position_slots(position_encoding *x, int level, int64_t n, const int64_t 
 /* Scratch slots of the last call: they follow the table's own. */
 int64_t position_scratch(const position_encoding *x, int level);
 
-/* Values, dense rows in row order, for checkpoints: see row_table. Restoring replaces the table;
- * rows must be distinct and within the table (STATUS_DATA). m, v, last may be NULL: moments zero,
- * as if never updated. */
+/* Replaces a table by rows that the host has, for checkpoints: see row_table. They must be distinct
+ * and within the table (STATUS_DATA). m, v, last may be NULL: moments zero, as if never updated. */
 status position_restore(position_encoding *x, int level, int64_t slots, const int64_t *row,
                         const float *p, const float *m, const float *v, const int64_t *last);
 

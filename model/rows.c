@@ -7,11 +7,12 @@
 #include <string.h>
 
 /* Activation memory of the rows of one level: slot, unique, row, values. A batch touches at most
- * its columns. */
+ * its columns. Row numbers are the host's alone. */
 static int64_t level_bytes(const model *m, int64_t columns)
 {
+    const size_t row = arena_round((size_t)columns * sizeof(int64_t));
     return (int64_t)(2 * arena_round((size_t)columns * sizeof(int32_t)) +
-                     arena_round((size_t)columns * sizeof(int64_t)) +
+                     (device_is_host(m->dev) ? row : 0) +
                      arena_round((size_t)(columns * m->rank) * sizeof(float)));
 }
 
@@ -21,17 +22,31 @@ int64_t rows_bytes(const model *m, batch_shape s)
     return m->levels * (level_bytes(m, s.B * s.Lp) + (int64_t)next);
 }
 
+int64_t rows_twins(const model *m, batch_shape s)
+{
+    const size_t columns = (size_t)(s.B * s.Lp), slots = arena_round(columns * sizeof(int32_t));
+    return m->levels * (int64_t)((2 + m->next) * slots + arena_round(columns * sizeof(int64_t)));
+}
+
+static int32_t *take_slots(model *m, size_t columns, int32_t **on)
+{
+    void *there = NULL;
+    int32_t *host = take_twin(m, columns * sizeof *host, &there);
+    *on = there;
+    return host;
+}
+
 status rows_reserve(model *m, batch_shape s)
 {
     const size_t columns = (size_t)(s.B * s.Lp);
     for (int i = 0; i < m->levels; i++) {
         batch_rows *r = &m->rows[i];
-        r->slot = arena_take(&m->activations, columns * sizeof *r->slot);
-        r->unique = arena_take(&m->activations, columns * sizeof *r->unique);
-        r->row = arena_take(&m->activations, columns * sizeof *r->row);
+        r->slot = take_slots(m, columns, &r->slot_on);
+        r->unique = take_slots(m, columns, &r->unique_on);
+        r->row = take_host(m, columns * sizeof *r->row);
         r->values = take_floats(&m->activations, (int64_t)columns * m->rank);
         if (m->next)
-            m->next_slot[i] = arena_take(&m->activations, columns * sizeof(int32_t));
+            m->next_slot[i] = take_slots(m, columns, &m->next_slot_on[i]);
         if (!r->slot || !r->unique || !r->row || !r->values || (m->next && !m->next_slot[i]))
             return arena_short(&m->activations);
     }
@@ -104,8 +119,10 @@ status rows_present(model *m, int table, int64_t n, bool create)
     const row_table *t = tables[table];
     TRY(stamps_reserve(r, t->slots + position_scratch(m->position, table)));
     compact(r, n, ++m->batches);
-    if (m->schedule.step >= 0)
-        return rows_catch_up(m->dev, &m->schedule, r->count, t->k, r->unique, t->p, t->m, t->v,
+    TRY(device_upload(m->dev, r->slot_on, r->slot, (size_t)n * sizeof *r->slot));
+    TRY(device_upload(m->dev, r->unique_on, r->unique, (size_t)r->count * sizeof *r->unique));
+    if (m->schedule.step >= 0 || !device_is_host(m->dev))
+        return rows_catch_up(m->dev, &m->schedule, r->count, t->k, r->unique_on, t->p, t->m, t->v,
                              t->last, r->values);
     for (int64_t i = 0; i < r->count; i++)
         memcpy(r->values + i * t->k, t->p + r->unique[i] * t->k, (size_t)t->k * sizeof(float));
@@ -127,20 +144,22 @@ static status level_prepare(model *m, int level, const batch *b, bool create)
         }
     if (!m->position) { /* no data set was placed: check_batch lets only batches without positions
                            through */
-        memset(r->slot, -1, (size_t)(s.B * s.Lp) * sizeof *r->slot);
+        const size_t bytes = (size_t)(s.B * s.Lp) * sizeof *r->slot;
+        memset(r->slot, -1, bytes);
         r->count = 0;
-        return STATUS_OK;
+        return device_upload(m->dev, r->slot_on, r->slot, bytes);
     }
     return rows_present(m, level, s.B * s.Lp, create);
 }
 
 /* Slots of the tokens that come next, from those of the tokens. */
-static void next_prepare(model *m, int level, batch_shape s)
+static status next_prepare(model *m, int level, batch_shape s)
 {
     const int32_t *slot = m->rows[level].slot;
     int32_t *next = m->next_slot[level];
     for (int64_t i = 0; i < s.B * s.Lp; i++)
         next[i] = i % s.Lp + 1 < s.L ? slot[i + 1] : -1;
+    return device_upload(m->dev, m->next_slot_on[level], next, (size_t)(s.B * s.Lp) * sizeof *next);
 }
 
 status rows_prepare(model *m, const batch *b, bool create)
@@ -148,7 +167,7 @@ status rows_prepare(model *m, const batch *b, bool create)
     for (int i = 0; i < m->levels; i++) {
         TRY(level_prepare(m, i, b, create));
         if (m->next)
-            next_prepare(m, i, b->s);
+            TRY(next_prepare(m, i, b->s));
     }
     return STATUS_OK;
 }
@@ -198,6 +217,23 @@ static status pending_add(pending_rows *p, int64_t k, int64_t count, const int32
     return STATUS_OK;
 }
 
+/* The sums that rows_reduce left on the device to the pending ones. */
+static status pending_take(pending_rows *p, const batch_rows *r, device *dev, int64_t k,
+                           int64_t count, int32_t *unique, float *sum)
+{
+    device_view slots = {0}, sums = {0};
+    status st;
+    TRY_GOTO(done, device_view_open(dev, unique, (size_t)count * sizeof *unique, true, &slots));
+    TRY_GOTO(done, device_view_open(dev, sum, (size_t)(count * k) * sizeof *sum, true, &sums));
+    int32_t *slot = slots.host;
+    for (int64_t i = 0; i < count; i++)
+        slot[i] = r->unique[slot[i]]; /* ascending still: `unique` of the batch is */
+    st = pending_add(p, k, count, slot, sums.host);
+done:
+    st = device_view_close(&slots, false, st);
+    return device_view_close(&sums, false, st);
+}
+
 status rows_collect(model *m, int table, int64_t n, const int32_t *slot, const float *grad,
                     const int32_t *of, arena *ws)
 {
@@ -212,11 +248,9 @@ status rows_collect(model *m, int table, int64_t n, const int32_t *slot, const f
         return arena_short(ws);
     int64_t count = 0;
     TRY(rows_reduce(m->dev, n, k, slot, of, grad, unique, sum, &count, ws));
-    for (int64_t i = 0; i < count; i++)
-        unique[i] = r->unique[unique[i]]; /* ascending still: `unique` of the batch is */
-    TRY(pending_add(&m->pending[table], k, count, unique, sum));
+    const status st = pending_take(&m->pending[table], r, m->dev, k, count, unique, sum);
     arena_release(ws, mark);
-    return STATUS_OK;
+    return st;
 }
 
 /* unique, sum, and what rows_reduce takes. */

@@ -21,6 +21,14 @@ int64_t spans_bytes(const model *m, batch_shape s)
            m->levels * (int64_t)arena_round(columns * (size_t)m->rank * sizeof(float));
 }
 
+int64_t spans_twins(const model *m, batch_shape s)
+{
+    const size_t columns = (size_t)(s.B * s.Lp);
+    return m->absent ? (int64_t)(arena_round((columns + 1) * sizeof(int64_t)) +
+                                 arena_round(columns * sizeof(int32_t)))
+                     : 0;
+}
+
 void model_expect_spans(model *m, double sites_a_token)
 {
     m->sites_a_token = sites_a_token > 1 ? sites_a_token : 1;
@@ -84,8 +92,11 @@ status spans_reserve(model *m, batch_shape s)
         return STATUS_OK;
     const int64_t columns = s.B * s.Lp;
     batch_spans *x = &m->spans;
-    x->start = arena_take(&m->activations, (size_t)(columns + 1) * sizeof *x->start);
-    x->identity = arena_take(&m->activations, (size_t)columns * sizeof *x->identity);
+    void *start_on = NULL, *identity_on = NULL;
+    x->start = take_twin(m, (size_t)(columns + 1) * sizeof *x->start, &start_on);
+    x->identity = take_twin(m, (size_t)columns * sizeof *x->identity, &identity_on);
+    x->start_on = start_on;
+    x->identity_on = identity_on;
     bool all = x->start && x->identity;
     for (int i = 0; i < m->levels; i++) {
         x->sums[i] = take_floats(&m->activations, columns * m->rank);
@@ -94,24 +105,31 @@ status spans_reserve(model *m, batch_shape s)
     return all ? STATUS_OK : arena_short(&m->activations);
 }
 
-static void ragged_free(batch_rows *r)
+static void ragged_free(device *dev, batch_rows *r)
 {
     if (r->room == 0)
         return;
-    free(r->slot);
-    free(r->unique);
+    twin slot = {r->slot, r->slot_on}, unique = {r->unique, r->unique_on};
+    twin_free(dev, &slot);
+    twin_free(dev, &unique);
     free(r->row);
-    free(r->values);
+    if (r->values)
+        device_memory_give(dev, r->values);
+    r->slot = r->slot_on = r->unique = r->unique_on = NULL;
+    r->row = NULL;
+    r->values = NULL;
+    r->room = 0;
 }
 
 void spans_free(model *m)
 {
     for (int i = 0; i < ROW_TABLES; i++)
-        ragged_free(&m->rows[i]);
+        ragged_free(m->dev, &m->rows[i]);
     free(m->spans.absent_site);
-    free(m->spans.absent_column);
-    free(m->spans.drows);
-    arena_close(&m->spans.reductions);
+    twin_free(m->dev, &m->spans.absent_column);
+    if (m->spans.drows)
+        device_memory_give(m->dev, m->spans.drows);
+    device_arena_close(m->dev, &m->spans.reductions);
 }
 
 static status short_of_memory(int64_t n)
@@ -122,17 +140,26 @@ static status short_of_memory(int64_t n)
 }
 
 /* Room for n entries of a table; what they held is lost. */
-static status ragged_reserve(batch_rows *r, int64_t n, int64_t k)
+static status ragged_reserve(device *dev, batch_rows *r, int64_t n, int64_t k)
 {
     if (n <= r->room)
         return STATUS_OK;
-    ragged_free(r);
+    ragged_free(dev, r);
+    twin slot = {0}, unique = {0};
+    void *values = NULL;
     r->room = grown(n);
-    r->slot = malloc((size_t)r->room * sizeof *r->slot);
-    r->unique = malloc((size_t)r->room * sizeof *r->unique);
+    status st = twin_make(dev, (size_t)r->room * sizeof *r->slot, &slot);
+    if (st == STATUS_OK)
+        st = twin_make(dev, (size_t)r->room * sizeof *r->unique, &unique);
+    if (st == STATUS_OK)
+        st = device_memory_take(dev, (size_t)(r->room * k) * sizeof *r->values, &values);
+    r->slot = slot.host;
+    r->slot_on = slot.on;
+    r->unique = unique.host;
+    r->unique_on = unique.on;
+    r->values = values;
     r->row = malloc((size_t)r->room * sizeof *r->row);
-    r->values = malloc((size_t)(r->room * k) * sizeof *r->values);
-    return r->slot && r->unique && r->row && r->values ? STATUS_OK : short_of_memory(n);
+    return st == STATUS_OK && r->row ? STATUS_OK : short_of_memory(n);
 }
 
 /* Workspace of a reduction of n entries of k numbers. */
@@ -141,20 +168,20 @@ static status reductions_reserve(const model *m, batch_spans *x, int64_t n, int6
     const size_t bytes = (size_t)reduce_bytes(m, n, k);
     if (bytes <= x->reductions.size)
         return STATUS_OK;
-    arena_close(&x->reductions);
-    return arena_open(&x->reductions, "reductions", bytes + bytes / 4);
+    device_arena_close(m->dev, &x->reductions);
+    return device_arena_open(m->dev, &x->reductions, "reductions", bytes + bytes / 4);
 }
 
-static status absent_reserve(batch_spans *x, int64_t n)
+static status absent_reserve(device *dev, batch_spans *x, int64_t n)
 {
     if (n <= x->room)
         return STATUS_OK;
     free(x->absent_site);
-    free(x->absent_column);
+    twin_free(dev, &x->absent_column);
     x->room = grown(n);
     x->absent_site = malloc((size_t)x->room * sizeof *x->absent_site);
-    x->absent_column = malloc((size_t)x->room * sizeof *x->absent_column);
-    return x->absent_site && x->absent_column ? STATUS_OK : short_of_memory(n);
+    const status st = twin_make(dev, (size_t)x->room * sizeof(int32_t), &x->absent_column);
+    return st == STATUS_OK && x->absent_site ? STATUS_OK : short_of_memory(n);
 }
 
 /* The absent entries by the token that comes after them; the token itself is `token` + 1, and those
@@ -164,7 +191,8 @@ static status absent_list(model *m, const batch *b)
     batch_spans *x = &m->spans;
     const batch_shape s = b->s;
     const span_sites *p = &b->span;
-    TRY(absent_reserve(x, x->n));
+    TRY(absent_reserve(m->dev, x, x->n));
+    int32_t *absent_column = x->absent_column.host;
     x->absent = 0;
     int64_t column = 0;
     for (int64_t i = 0; i < s.B; i++) {
@@ -176,34 +204,39 @@ static status absent_list(model *m, const batch *b)
             while (column <= of)
                 x->start[column++] = x->absent;
             x->absent_site[x->absent] = p->site[e];
-            x->absent_column[x->absent++] = (int32_t)of;
+            absent_column[x->absent++] = (int32_t)of;
         }
     }
     while (column <= s.B * s.Lp)
         x->start[column++] = x->absent;
     for (int64_t i = 0; i < s.B * s.Lp; i++)
         x->identity[i] = x->start[i + 1] > x->start[i] ? (int32_t)i : -1;
-    return STATUS_OK;
+    const size_t columns = (size_t)(s.B * s.Lp);
+    TRY(device_upload(m->dev, x->absent_column.on, absent_column,
+                      (size_t)x->absent * sizeof *absent_column));
+    TRY(device_upload(m->dev, x->start_on, x->start, (columns + 1) * sizeof *x->start));
+    return device_upload(m->dev, x->identity_on, x->identity, columns * sizeof *x->identity);
 }
 
 static status absent_prepare(model *m, const batch *b, bool create)
 {
     batch_spans *x = &m->spans;
     TRY(absent_list(m, b));
+    const int32_t *absent_column = x->absent_column.host;
     for (int i = 0; i < m->levels; i++) {
         const int table = absent_table(m, i);
         batch_rows *r = &m->rows[table];
-        TRY(ragged_reserve(r, x->absent, m->rank));
+        TRY(ragged_reserve(m->dev, r, x->absent, m->rank));
         for (int64_t e = 0; e < x->absent; e++) {
-            const int64_t sequence = x->absent_column[e] / b->s.Lp;
+            const int64_t sequence = absent_column[e] / b->s.Lp;
             r->row[e] = position_row_of_site(
                 m->position, table, b->chromosome ? b->chromosome[sequence] : 0, x->absent_site[e]);
         }
         TRY(rows_present(m, table, x->absent, create));
         const ranges_args a = {.columns = b->s.B * b->s.Lp,
                                .k = m->rank,
-                               .start = x->start,
-                               .slot = r->slot,
+                               .start = x->start_on,
+                               .slot = r->slot_on,
                                .A = r->values};
         TRY(ranges_forward(m->dev, &a, x->sums[i], &m->workspace));
     }
@@ -215,7 +248,7 @@ static status sites_prepare(model *m, const batch *b, bool create)
     const int table = site_table(m);
     batch_rows *r = &m->rows[table];
     const int64_t width = site_width(m);
-    TRY(ragged_reserve(r, m->spans.n, width));
+    TRY(ragged_reserve(m->dev, r, m->spans.n, width));
     for (int64_t e = 0; e < m->spans.n; e++)
         r->row[e] = b->span.site[b->span.start[0] + e];
     return rows_present(m, table, m->spans.n, create);
@@ -225,7 +258,8 @@ status spans_prepare(model *m, const batch *b, bool create)
 {
     if (!spans_needed(m))
         return STATUS_OK;
-    m->spans.n = b->span.start[b->s.B] - b->span.start[0];
+    m->spans.first = b->span.start[0];
+    m->spans.n = b->span.start[b->s.B] - m->spans.first;
     if (m->absent)
         TRY(absent_prepare(m, b, create));
     return m->site_classes ? sites_prepare(m, b, create) : STATUS_OK;
@@ -236,7 +270,7 @@ status spans_collect_absent(model *m, int level, const float *dsums)
     batch_spans *x = &m->spans;
     const int table = absent_table(m, level);
     TRY(reductions_reserve(m, x, x->absent, m->rank));
-    return rows_collect(m, table, x->absent, m->rows[table].slot, dsums, x->absent_column,
+    return rows_collect(m, table, x->absent, m->rows[table].slot_on, dsums, x->absent_column.on,
                         &x->reductions);
 }
 
@@ -245,12 +279,16 @@ float *spans_site_gradients(model *m)
     batch_spans *x = &m->spans;
     const int64_t floats = x->n * site_width(m);
     if (floats > x->drows_room || !x->drows) {
-        free(x->drows);
+        void *drows = NULL;
+        if (x->drows)
+            device_memory_give(m->dev, x->drows);
+        x->drows = NULL;
         x->drows_room = grown(floats) + 16;
-        x->drows = aligned_alloc(64, (size_t)(x->drows_room + 15) / 16 * 64);
+        if (device_memory_take(m->dev, (size_t)x->drows_room * sizeof *x->drows, &drows) !=
+            STATUS_OK)
+            short_of_memory(x->n);
+        x->drows = drows;
     }
-    if (!x->drows)
-        short_of_memory(x->n);
     return x->drows;
 }
 
@@ -259,5 +297,5 @@ status spans_collect_sites(model *m)
     batch_spans *x = &m->spans;
     const int table = site_table(m);
     TRY(reductions_reserve(m, x, x->n, site_width(m)));
-    return rows_collect(m, table, x->n, m->rows[table].slot, x->drows, NULL, &x->reductions);
+    return rows_collect(m, table, x->n, m->rows[table].slot_on, x->drows, NULL, &x->reductions);
 }

@@ -115,9 +115,10 @@ static int shared_freq(const model *m, const char *plain)
     return find_parameter(m, name);
 }
 
-/* other_head: the file's classifier is for other classes than the model's. */
-static status load_one(model *m, const safetensors *s, const safetensor *t, bool other_head,
-                       bool *loaded)
+/* values: the parameters as the host sees them. other_head: the file's classifier is for other
+ * classes than the model's. */
+static status load_one(const model *m, const safetensors *s, const safetensor *t, bool other_head,
+                       float *values, bool *loaded)
 {
     char plain[256];
     if (!weights_plain_name(t->name, plain, sizeof plain))
@@ -140,7 +141,7 @@ static status load_one(model *m, const safetensors *s, const safetensor *t, bool
                         "of these weights",
                         s->path, t->name, have, want);
         }
-        TRY(safetensors_read_f32(s, t, value_of(m, i)));
+        TRY(safetensors_read_f32(s, t, values + p->offset));
         loaded[i] = true;
         return STATUS_OK;
     }
@@ -154,7 +155,7 @@ static status load_one(model *m, const safetensors *s, const safetensor *t, bool
 }
 
 /* Tied tensors, once everything else is there. */
-static status check_tied(const model *m, const safetensors *s)
+static status check_tied(const model *m, const safetensors *s, const float *values)
 {
     for (int64_t j = 0; j < s->n; j++) {
         const safetensor *t = &s->tensors[j];
@@ -163,7 +164,7 @@ static status check_tied(const model *m, const safetensors *s)
         const int freq = shared_freq(m, plain);
         const int i = freq >= 0 ? freq : ends_with(t->name, "lm_head.weight") ? m->embedding : -1;
         if (i >= 0)
-            TRY(check_equal(s, t, value_of(m, i), m->list[i].count, m->list[i].name));
+            TRY(check_equal(s, t, values + m->list[i].offset, m->list[i].count, m->list[i].name));
     }
     return STATUS_OK;
 }
@@ -178,9 +179,11 @@ status model_load_safetensors(model *m, const safetensors *s)
     bool *loaded = calloc((size_t)m->n + 1, sizeof *loaded);
     if (!loaded)
         return fail(STATUS_MEMORY, "%s: no memory to read it; free some", s->path);
-    status st = STATUS_OK;
+    device_view view = {0};
+    status st =
+        device_view_open(m->dev, m->values.base, (size_t)m->floats * sizeof(float), true, &view);
     for (int64_t j = 0; j < s->n && st == STATUS_OK; j++)
-        st = load_one(m, s, &s->tensors[j], other_head, loaded);
+        st = load_one(m, s, &s->tensors[j], other_head, view.host, loaded);
     for (int i = 0; i < m->n && st == STATUS_OK; i++)
         if (!loaded[i] && (m->list[i].group != GROUP_HEAD || !other_head))
             st = fail(STATUS_DATA,
@@ -188,7 +191,8 @@ status model_load_safetensors(model *m, const safetensors *s)
                       s->path, WEIGHTS_PREFIX, m->list[i].name);
     free(loaded);
     if (st == STATUS_OK)
-        st = check_tied(m, s);
+        st = check_tied(m, s, view.host);
+    st = device_view_close(&view, true, st);
     return st == STATUS_OK ? safetensors_say_not_finite(s) : st;
 }
 
@@ -240,6 +244,7 @@ typedef struct {
     safetensor_out *out;
     char (*names)[128];
     int64_t n;
+    device_view values, rows[ROW_TABLES]; /* what `out` points into */
 } outgoing;
 
 static status gather(model *m, const weights_beside *beside, outgoing *x)
@@ -250,11 +255,15 @@ static status gather(model *m, const weights_beside *beside, outgoing *x)
     x->names = calloc(room, sizeof *x->names);
     if (!x->out || !x->names)
         return fail(STATUS_MEMORY, "export: no memory for the list of tensors; free some");
+    TRY(device_view_open(m->dev, m->values.base, (size_t)m->floats * sizeof(float), true,
+                         &x->values));
     for (int i = 0; i < m->n; i++) {
         const parameter *p = &m->list[i];
+        const float *values = x->values.host;
         safetensor_out *t = &x->out[x->n];
         snprintf(x->names[x->n], sizeof *x->names, "%s%s", WEIGHTS_PREFIX, p->name);
-        *t = (safetensor_out){x->names[x->n], {0}, p->ndim, "F32", sizeof(float), value_of(m, i)};
+        *t = (safetensor_out){x->names[x->n], {0},           p->ndim,
+                              "F32",          sizeof(float), values + p->offset};
         memcpy(t->shape, p->shape, sizeof p->shape);
         x->n++;
     }
@@ -265,10 +274,12 @@ static status gather(model *m, const weights_beside *beside, outgoing *x)
         x->out[x->n] = (safetensor_out){x->names[x->n], {tables[i]->slots}, 1,
                                         "I64",          sizeof(int64_t),    tables[i]->row};
         x->n++;
+        const size_t bytes = (size_t)(tables[i]->slots * tables[i]->k) * sizeof(float);
+        TRY(device_view_open(m->dev, tables[i]->p, bytes, true, &x->rows[i]));
         snprintf(x->names[x->n], sizeof *x->names, "position.%d.values", i);
         x->out[x->n] = (safetensor_out){
             x->names[x->n], {tables[i]->slots, tables[i]->k}, 2, "F32", sizeof(float),
-            tables[i]->p};
+            x->rows[i].host};
         x->n++;
     }
     for (int64_t i = 0; i < more; i++)
@@ -350,6 +361,9 @@ status model_export_safetensors(model *m, const char *path, const char *labels,
         st = safetensors_write(path, x.out, x.n, key, said, n);
     if (st == STATUS_OK)
         st = config_json_beside(m, path);
+    device_view_close(&x.values, false, STATUS_OK);
+    for (int i = 0; i < ROW_TABLES; i++)
+        device_view_close(&x.rows[i], false, STATUS_OK);
     free(x.out);
     free(x.names);
     free(yaml);

@@ -152,7 +152,7 @@ static void classes_of_windows_and_of_pieces(void **state)
     must(comm_barrier(world));
     snprintf(run, sizeof run, "%s/classifier", folder);
     evaluate_model *e = NULL;
-    must(evaluate_model_open(run, &s->d, DEVICE_CPU, 1, &e));
+    must(evaluate_model_open(run, &s->d, world, DEVICE_CPU, 1, &e));
     assert_true(evaluate_model_classifies(e));
     assert_false(evaluate_model_predicts(e));
     assert_int_equal(evaluate_model_file(e)->step, 7);
@@ -177,7 +177,7 @@ static void labels_must_be_those_of_the_data(void **state)
     must(comm_barrier(world));
     snprintf(run, sizeof run, "%s/others", folder);
     evaluate_model *e = NULL;
-    assert_int_equal(evaluate_model_open(run, &s->d, DEVICE_CPU, 1, &e), STATUS_DATA);
+    assert_int_equal(evaluate_model_open(run, &s->d, world, DEVICE_CPU, 1, &e), STATUS_DATA);
     assert_null(e);
     assert_non_null(strstr(failure_last()->text, "SAS"));
     model_close(&m);
@@ -193,7 +193,7 @@ static void perplexity_of_a_language_model(void **state)
     must(comm_barrier(world));
     snprintf(run, sizeof run, "%s/language", folder);
     evaluate_model *e = NULL;
-    must(evaluate_model_open(run, &s->d, DEVICE_CPU, 1, &e));
+    must(evaluate_model_open(run, &s->d, world, DEVICE_CPU, 1, &e));
     assert_true(evaluate_model_predicts(e) && !evaluate_model_classifies(e));
     window_set w;
     must(window_set_tile(&s->d, x, SPLIT_TEST, 24, 24, &w));

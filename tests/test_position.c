@@ -18,6 +18,21 @@ static const int64_t site0[] = {0, 4, 6};
 static const int32_t site_position[] = {5, 9, 10, 999, 5, 301};
 static const position_space space = {2, length, site0, site_position};
 
+static device *dev;
+
+static int open_device(void **state)
+{
+    (void)state;
+    return device_open(DEVICE_CPU, 1, &dev);
+}
+
+static int close_device(void **state)
+{
+    (void)state;
+    device_close(&dev);
+    return 0;
+}
+
 static position_encoding *make(rows_kind rows, int64_t alpha, rows_init_kind init)
 {
     config c;
@@ -28,7 +43,7 @@ static position_encoding *make(rows_kind rows, int64_t alpha, rows_init_kind ini
     c.position.rows = rows;
     c.position.init = init;
     position_encoding *x;
-    assert_int_equal(position_open(&c, 0, &space, 7, &x), STATUS_OK);
+    assert_int_equal(position_open(dev, &c, 0, &space, 7, &x), STATUS_OK);
     return x;
 }
 
@@ -162,10 +177,10 @@ static void refusals(void **state)
     c.position.alpha = 1;
     c.position.rank = 3;
     position_encoding *x;
-    assert_int_equal(position_open(&c, 0, NULL, 1, &x), STATUS_USAGE);
+    assert_int_equal(position_open(dev, &c, 0, NULL, 1, &x), STATUS_USAGE);
     assert_non_null(strstr(failure_last()->text, "position.length"));
     c.position.alpha = 0;
-    assert_int_equal(position_open(&c, 0, &space, 1, &x), STATUS_USAGE);
+    assert_int_equal(position_open(dev, &c, 0, &space, 1, &x), STATUS_USAGE);
 }
 
 static void sinusoid(void **state)
@@ -187,5 +202,5 @@ int main(void)
         cmocka_unit_test(rows_of_positions), cmocka_unit_test(only_touched),
         cmocka_unit_test(initial_values),    cmocka_unit_test(restore),
         cmocka_unit_test(refusals),          cmocka_unit_test(sinusoid)};
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, open_device, close_device);
 }

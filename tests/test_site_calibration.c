@@ -156,7 +156,7 @@ static void sites_of_windows_and_of_pieces(void **state)
     if (comm_rank(world) == 0)
         write_run(m);
     must(comm_barrier(world));
-    must(evaluate_model_open(folder, &s->d, DEVICE_CPU, 1, &e));
+    must(evaluate_model_open(folder, &s->d, world, DEVICE_CPU, 1, &e));
     assert_true(evaluate_model_knows_sites(e));
     judged_at(e, m, 24, 1);
     judged_at(e, m, 45, 2); /* l_max is 40: pieces of 22 and 23 */

@@ -10,6 +10,7 @@ void device_close_cpu(device *dev);
 status memory_take_cpu(device *dev, size_t bytes, void **out);
 void memory_give_cpu(device *dev, void *memory);
 status copy_cpu(device *dev, void *to, const void *from, size_t bytes);
+status room_cpu(device *dev, device_room *out);
 status clear_cpu(device *dev, void *at, size_t bytes);
 status device_wait_cpu(device *dev);
 status embed_forward_cpu(device *dev, const embed_args *a, float *residual, arena *ws);

@@ -3,8 +3,11 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/fft.h"
 
+#include "runtime/core/memory.h"
+
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 void device_close_cpu(device *dev)
 {
@@ -47,5 +50,14 @@ status clear_cpu(device *dev, void *at, size_t bytes)
 status device_wait_cpu(device *dev)
 {
     (void)dev;
+    return STATUS_OK;
+}
+
+status room_cpu(device *dev, device_room *out)
+{
+    (void)dev;
+    struct rusage use;
+    getrusage(RUSAGE_SELF, &use);
+    *out = (device_room){.available = memory_available(), .peak = (int64_t)use.ru_maxrss * 1024};
     return STATUS_OK;
 }

@@ -17,6 +17,9 @@ extern "C" {
  * shown. Out of memory is STATUS_MEMORY, the rest STATUS_DEVICE. */
 status cuda_status(cudaError_t error, const char *call, const char *source, int line);
 
+/* What to do about an error. */
+const char *cuda_advice(cudaError_t error);
+
 #define CUDA(call) cuda_status((call), #call, __FILE__, __LINE__)
 #define TRY_CUDA(call) TRY(CUDA(call))
 
@@ -40,6 +43,12 @@ typedef struct cuda_note {
     unsigned char value[CUDA_NOTE_BYTES];
 } cuda_note;
 
+/* Memory that was taken, for the account. */
+typedef struct {
+    void *at;
+    size_t bytes;
+} cuda_block;
+
 /* device->state of a CUDA device. All work of a step is queued on `stream`; nothing in an operation
  * waits for it, but where the interface returns a number to the host (norm_squares). */
 typedef struct {
@@ -51,6 +60,9 @@ typedef struct {
     int n_notes;
     void *gemm, *gemm_workspace; /* gemm.cu */
     void *fft;                   /* fft.cu */
+    cuda_block *blocks;
+    int n_blocks, room_blocks;
+    int64_t taken, peak; /* bytes */
 } cuda_state;
 
 /* `bytes` (at most CUDA_NOTE_BYTES) of device memory reach host address `to` at the next
@@ -69,6 +81,9 @@ status device_open_cuda(int ordinal, int threads, device **out);
 void device_close_cuda(device *dev);
 status memory_take_cuda(device *dev, size_t bytes, void **out);
 void memory_give_cuda(device *dev, void *memory);
+status host_take_cuda(device *dev, size_t bytes, void **out);
+void host_give_cuda(device *dev, void *memory);
+status room_cuda(device *dev, device_room *out);
 status upload_cuda(device *dev, void *to, const void *from, size_t bytes);
 status download_cuda(device *dev, void *to, const void *from, size_t bytes);
 status device_wait_cuda(device *dev);

@@ -1,13 +1,13 @@
 /* Opening a GPU, its memory, and what CUDA's errors mean to the person who reads them. */
 #include "kernels/cuda/gemm.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define CAPABILITY_LEAST 8 /* Ampere: bf16 products, 163 KB of shared memory */
 
-/* What to do about it. */
-static const char *advice(cudaError_t error)
+const char *cuda_advice(cudaError_t error)
 {
     switch (error) {
     case cudaErrorMemoryAllocation:
@@ -33,7 +33,7 @@ status cuda_status(cudaError_t error, const char *call, const char *source, int 
     cudaGetLastError(); /* told here: the next launch must not tell it again */
     const status code = error == cudaErrorMemoryAllocation ? STATUS_MEMORY : STATUS_DEVICE;
     return fail_at(source, line, code, "%.*s: %s (%s); %s", (int)strcspn(call, "("), call,
-                   cudaGetErrorString(error), cudaGetErrorName(error), advice(error));
+                   cudaGetErrorString(error), cudaGetErrorName(error), cuda_advice(error));
 }
 
 status cuda_launched(const char *kernel, const char *source, int line)
@@ -80,6 +80,17 @@ static status state_open(cuda_state *c)
     return gemm_open_cuda(c);
 }
 
+/* Its name, and an identity that two processes find equal where they see one GPU. */
+static status name_device(device *dev, int ordinal)
+{
+    struct cudaDeviceProp p;
+    TRY_CUDA(cudaGetDeviceProperties(&p, ordinal));
+    snprintf(dev->name, sizeof dev->name, "%.120s", p.name);
+    for (size_t i = 0; i < sizeof p.uuid.bytes; i++)
+        snprintf(dev->id + 2 * i, 3, "%02x", (unsigned char)p.uuid.bytes[i]);
+    return STATUS_OK;
+}
+
 status device_open_cuda(int ordinal, int threads, device **out)
 {
     status st = STATUS_OK;
@@ -93,6 +104,7 @@ status device_open_cuda(int ordinal, int threads, device **out)
     c->ordinal = ordinal;
     *dev = (device){.kind = DEVICE_CUDA, .ops = &ops_cuda, .threads = threads, .state = c};
     TRY_GOTO(failed, state_open(c));
+    TRY_GOTO(failed, name_device(dev, ordinal));
     *out = dev;
     return STATUS_OK;
 
@@ -118,23 +130,64 @@ void device_close_cuda(device *dev)
         cudaFreeHost(c->host);
     if (c->notes)
         cudaFreeHost(c->notes);
+    free(c->blocks);
     free(c);
     dev->state = NULL;
 }
 
 status memory_take_cuda(device *dev, size_t bytes, void **out)
 {
-    (void)dev;
+    cuda_state *c = cuda_of(dev);
     *out = NULL;
-    return CUDA(cudaMalloc(out, bytes ? bytes : 1));
+    if (c->n_blocks == c->room_blocks) {
+        const int room = c->room_blocks ? 2 * c->room_blocks : 64;
+        cuda_block *more = realloc(c->blocks, (size_t)room * sizeof *more);
+        if (!more)
+            return fail(STATUS_MEMORY, "--device: no memory for a list; free some memory");
+        c->blocks = more;
+        c->room_blocks = room;
+    }
+    TRY_CUDA(cudaMalloc(out, bytes ? bytes : 1));
+    c->blocks[c->n_blocks++] = (cuda_block){*out, bytes};
+    c->taken += (int64_t)bytes;
+    c->peak = c->taken > c->peak ? c->taken : c->peak;
+    return STATUS_OK;
 }
 
 /* cudaFree waits for the whole GPU: never inside a step. */
 void memory_give_cuda(device *dev, void *memory)
 {
-    (void)dev;
+    cuda_state *c = cuda_of(dev);
+    for (int i = 0; memory && i < c->n_blocks; i++)
+        if (c->blocks[i].at == memory) {
+            c->taken -= (int64_t)c->blocks[i].bytes;
+            c->blocks[i] = c->blocks[--c->n_blocks];
+            break;
+        }
     if (memory)
         cudaFree(memory);
+}
+
+status host_take_cuda(device *dev, size_t bytes, void **out)
+{
+    (void)dev;
+    *out = NULL;
+    return CUDA(cudaMallocHost(out, bytes ? bytes : 1));
+}
+
+void host_give_cuda(device *dev, void *memory)
+{
+    (void)dev;
+    if (memory)
+        cudaFreeHost(memory);
+}
+
+status room_cuda(device *dev, device_room *out)
+{
+    size_t available = 0, total = 0;
+    TRY_CUDA(cudaMemGetInfo(&available, &total));
+    *out = (device_room){.available = (int64_t)available, .peak = cuda_of(dev)->peak};
+    return STATUS_OK;
 }
 
 status upload_cuda(device *dev, void *to, const void *from, size_t bytes)

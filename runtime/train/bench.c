@@ -8,17 +8,17 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #define BENCH_SECONDS 3.0 /* at least, and at least BENCH_ROUNDS */
 #define BENCH_ROUNDS 3
 #define BENCH_ROUNDS_MOST 200
 
-static int64_t resident_peak(void)
+static status peak_of(device *dev, int64_t *bytes)
 {
-    struct rusage use;
-    getrusage(RUSAGE_SELF, &use);
-    return (int64_t)use.ru_maxrss * 1024;
+    device_room room = {0};
+    const status st = device_room_of(dev, &room);
+    *bytes = room.peak;
+    return st;
 }
 
 static int ascending(const void *a, const void *b)
@@ -37,8 +37,9 @@ typedef struct {
     model *m;
     device *dev;
     batch b;
-    float *moments; /* (2 * floats): first and second */
-    arena room;     /* the norm's partial sums */
+    arena moments; /* of the optimizer: first, second */
+    float *first, *second;
+    arena room; /* the norm's partial sums */
     int64_t step;
 } bench_state;
 
@@ -51,7 +52,8 @@ static status run_forward(bench_state *s)
 static status run_backward(bench_state *s)
 {
     loss_sum loss = {0};
-    return model_backward(s->m, &s->b, &loss, NULL, NULL);
+    TRY(model_backward(s->m, &s->b, &loss, NULL, NULL));
+    return device_wait(s->dev); /* for the loss */
 }
 
 /* Norm, clip and AdamW over the whole arena, then gradients back to zero: what training does after
@@ -69,9 +71,9 @@ static status run_optimizer(bench_state *s)
                     .decay = 0.1,
                     .scale = 1.0 / fmax(1.0, sqrt(squares)),
                     .step = s->step++};
-    TRY(adamw_update(s->dev, &a, n, model_values(s->m), gradients, s->moments, s->moments + n));
-    memset(gradients, 0, (size_t)n * sizeof(float));
-    return STATUS_OK;
+    TRY(adamw_update(s->dev, &a, n, model_values(s->m), gradients, s->first, s->second));
+    TRY(device_clear(s->dev, gradients, (size_t)n * sizeof(float)));
+    return device_wait(s->dev);
 }
 
 /* Random tokens of (B, Lp), once the arenas have said that such a batch fits. */
@@ -146,7 +148,7 @@ static keep_level keep_of(const config *c)
 status bench_run(const config *c, device *dev, int64_t B, int64_t L, bool training, bench_result *r)
 {
     memset(r, 0, sizeof *r);
-    r->start_bytes = resident_peak();
+    TRY(peak_of(dev, &r->start_bytes));
     bench_state s = {.dev = dev, .b = {.s = {B, L, length_padded(L)}, .training = training}};
     status st;
     r->tokens = B * L;
@@ -159,28 +161,27 @@ status bench_run(const config *c, device *dev, int64_t B, int64_t L, bool traini
     TRY_GOTO(done, model_prepare(s.m, s.b.s, keep_of(c), training));
     TRY_GOTO(done, random_batch(&s));
     if (training) {
-        s.moments = calloc((size_t)(2 * model_floats(s.m)), sizeof(float));
-        if (!s.moments) {
-            st = fail(STATUS_MEMORY, "bench: no memory for the optimizer; use a smaller preset");
-            goto done;
-        }
-        TRY_GOTO(done, arena_open(&s.room, "workspace", (size_t)(model_floats(s.m) / 64 + 4096)));
+        const size_t floats = (size_t)model_floats(s.m), part = arena_round(floats * sizeof(float));
+        TRY_GOTO(done, device_arena_open(dev, &s.moments, "optimizer", 2 * part));
+        s.first = arena_take(&s.moments, part);
+        s.second = arena_take(&s.moments, part);
+        TRY_GOTO(done, device_arena_open(dev, &s.room, "workspace", floats / 64 + 4096));
     }
     TRY_GOTO(done, training ? run_backward(&s)
                             : run_forward(&s)); /* first touch of every page and plan */
     if (training)
         TRY_GOTO(done, run_optimizer(&s));
     memset(dev->op_seconds, 0, sizeof dev->op_seconds);
-    r->peak_bytes =
-        resident_peak(); /* before the machine is measured, which takes memory of its own */
+    /* before the machine is measured, which takes memory of its own */
+    TRY_GOTO(done, peak_of(dev, &r->peak_bytes));
     TRY_GOTO(done,
              device_measure(dev, c->model.d_model, &r->gemm_flops_per_s, &r->copy_bytes_per_s));
     memset(dev->op_seconds, 0, sizeof dev->op_seconds);
     st = time_rounds(&s, training, r);
 
 done:
-    arena_close(&s.room);
-    free(s.moments);
+    device_arena_close(dev, &s.room);
+    device_arena_close(dev, &s.moments);
     model_close(&s.m);
     free((void *)(uintptr_t)s.b.targets);
     free((void *)(uintptr_t)s.b.ids);

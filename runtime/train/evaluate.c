@@ -70,7 +70,7 @@ static status open_all(evaluation *e, comm *c)
     TRY(dataset_open(e->o.data, c, &e->d));
     if (strcmp(e->o.model, "none") != 0)
         TRY(comm_agree(
-            c, evaluate_model_open(e->o.model, e->d, e->o.device, e->o.threads, &e->model)));
+            c, evaluate_model_open(e->o.model, e->d, c, e->o.device, e->o.threads, &e->model)));
     TRY(comm_agree(c,
                    window_set_config(e->model ? evaluate_model_config(e->model) : NULL, &e->data)));
     if (e->model) { /* the simple methods learn from the same people */

@@ -10,6 +10,7 @@
 #include "runtime/train/model_sites.h"
 #include "runtime/train/snapshot.h"
 #include "runtime/train/statistics.h"
+#include "runtime/train/worker_device.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -108,15 +109,20 @@ static status match_data(const evaluate_model *m, const char *name)
     return st;
 }
 
-status evaluate_model_open(const char *name, const dataset *d, device_kind where, int threads,
-                           evaluate_model **out)
+status evaluate_model_open(const char *name, const dataset *d, comm *c, device_kind where,
+                           int threads, evaluate_model **out)
 {
+    device *dev = NULL;
+    *out = NULL;
+    TRY(worker_device_open(c, where, threads, &dev));
     evaluate_model *m = *out = calloc(1, sizeof *m);
     status st = STATUS_OK;
-    if (!m)
+    if (!m) {
+        device_close(&dev);
         return fail(STATUS_MEMORY, "%s: no memory to open it; close other programs", name);
+    }
+    m->dev = dev;
     m->d = d;
-    TRY_GOTO(failed, device_open(where, threads, &m->dev));
     TRY_GOTO(failed, model_file_open(name, -1, NULL, 0, m->dev, &m->file));
     evaluate_model_pieces(m, m->file->c.model.l_max);
     TRY_GOTO(failed, match_labels(m, name));

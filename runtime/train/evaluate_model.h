@@ -12,10 +12,11 @@
 
 typedef struct evaluate_model evaluate_model;
 
-/* Opens MODEL (run directory, .h5, .safetensors) for the windows of a data set. STATUS_DATA where
- * its classes or its position rows do not belong to this data set. */
-status evaluate_model_open(const char *name, const dataset *d, device_kind where, int threads,
-                           evaluate_model **out);
+/* Opens MODEL (run directory, .h5, .safetensors) for the windows of a data set, on a device for
+ * each rank of c. STATUS_DATA where its classes or its position rows do not belong to this data
+ * set. Collective; the status is each rank's own. */
+status evaluate_model_open(const char *name, const dataset *d, comm *c, device_kind where,
+                           int threads, evaluate_model **out);
 void evaluate_model_close(evaluate_model **m);
 
 /* Windows beyond this many tokens are cut into equal pieces whose log-probabilities are added; by

@@ -10,56 +10,13 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
-
-#define BUCKET_FLOATS                                                                              \
-    (1 << 18) /* 1 MiB: large enough for bandwidth, small enough to leave early                    \
-               */
-#define BUCKETS_MOST 4096
-
-/* Gradient buckets that are on their way. */
-typedef struct {
-    trainer *t;
-    comm_request **request;
-    int started, all;
-    int64_t size; /* floats of a bucket, the last one may be shorter */
-    status st;
-} buckets;
-
-static int64_t bucket_size(int64_t floats)
-{
-    int64_t size = BUCKET_FLOATS;
-    while ((floats + size - 1) / size > BUCKETS_MOST)
-        size *= 2;
-    return size;
-}
-
-/* Starts every bucket that lies below `ready`. All workers start the same ones in the same order.
- */
-static void buckets_start(buckets *b, int64_t ready)
-{
-    const int64_t floats = model_floats(b->t->m);
-    while (b->st == STATUS_OK && b->started < b->all) {
-        const int64_t first = b->started * b->size;
-        const int64_t end = first + b->size < floats ? first + b->size : floats;
-        if (end > ready)
-            return;
-        b->st = comm_sum_start(b->t->roles.workers, model_gradients(b->t->m) + first, end - first,
-                               &b->request[b->started]);
-        b->started += b->st == STATUS_OK;
-    }
-}
-
-static void on_bucket(void *context, int64_t first, int64_t count)
-{
-    buckets_start(context, first + count);
-}
 
 /* Forward and backward over this worker's windows; buckets leave during the last micro-batch. */
-static status gradients(trainer *t, const feed *f, int64_t step, train_sums *sums, buckets *b)
+static status gradients(trainer *t, const feed *f, int64_t step, train_sums *sums)
 {
     const bool classify = t->ask->finetune;
-    memset(model_gradients(t->m), 0, (size_t)model_floats(t->m) * sizeof(float));
+    gradient_sum_begin(&t->sum);
+    TRY(device_clear(t->dev, model_gradients(t->m), (size_t)model_floats(t->m) * sizeof(float)));
     for (int64_t at = 0; at < f->n; at += t->micro_batch) {
         const int64_t n = f->n - at < t->micro_batch ? f->n - at : t->micro_batch;
         batch now = feed_slice(f, at, n, classify);
@@ -67,12 +24,12 @@ static status gradients(trainer *t, const feed *f, int64_t step, train_sums *sum
         now.training = true;
         loss_sum loss = {0};
         const bool last = at + n == f->n && comm_size(t->roles.workers) > 1;
-        TRY(model_backward(t->m, &now, &loss, last ? on_bucket : NULL, b));
+        TRY(model_backward(t->m, &now, &loss, last ? gradient_sum_ready : NULL, &t->sum));
+        TRY(device_wait(t->dev)); /* for the loss */
         sums->loss += loss.sum;
         sums->targets += loss.count;
     }
-    buckets_start(b, model_floats(t->m));
-    return b->st;
+    return gradient_sum_start(&t->sum);
 }
 
 /* Losses are added, and the decisions of worker 0 and of the system reach everybody. */
@@ -117,10 +74,10 @@ static status not_finite(trainer *t, int64_t step, const char *what, double valu
                 t->ask->run, detail);
 }
 
-static status sum_gradients(trainer *t, buckets *b, double *wait_s)
+static status sum_gradients(trainer *t, double *wait_s)
 {
     const double start_s = clock_monotonic_s();
-    TRY(comm_wait(t->roles.workers, b->request, b->started, "gradients"));
+    TRY(gradient_sum_wait(&t->sum));
     *wait_s += clock_monotonic_s() - start_s;
     return STATUS_OK;
 }
@@ -128,14 +85,10 @@ static status sum_gradients(trainer *t, buckets *b, double *wait_s)
 status trainer_gradients(trainer *t, int64_t step, step_sums *s)
 {
     const feed *f = NULL;
-    comm_request *request[BUCKETS_MOST] = {0};
-    const int64_t floats = model_floats(t->m), size = bucket_size(floats);
-    buckets b = {
-        .t = t, .request = request, .size = size, .all = (int)((floats + size - 1) / size)};
     TRY(loader_next(t->load, step, &f));
-    TRY(gradients(t, f, step, &s->sums, &b));
+    TRY(gradients(t, f, step, &s->sums));
     TRY(exchange(t, s));
-    return sum_gradients(t, &b, &s->wait_s);
+    return sum_gradients(t, &s->wait_s);
 }
 
 /* One step: t->state.step becomes step + 1. */
@@ -156,11 +109,11 @@ static status train_step(trainer *t, int64_t step, step_sums *s, optimizer_repor
     return STATUS_OK;
 }
 
-static int64_t memory_now(void)
+/* The most that was taken so far: of the process's memory, or of the GPU's. */
+static int64_t memory_now(const trainer *t)
 {
-    struct rusage u;
-    getrusage(RUSAGE_SELF, &u);
-    return u.ru_maxrss * 1024;
+    device_room room = {0};
+    return device_room_of(t->dev, &room) == STATUS_OK ? room.peak : 0;
 }
 
 static report report_of(const trainer *t, report_kind kind, double seconds)
@@ -181,7 +134,7 @@ static report report_of(const trainer *t, report_kind kind, double seconds)
                 .step_ms = 1e3 * seconds,
                 .fraction_gemm = NAN,
                 .fraction_bandwidth = NAN,
-                .memory_bytes = memory_now()};
+                .memory_bytes = memory_now(t)};
     return r;
 }
 

@@ -79,6 +79,42 @@ void model_tensors(model *m, const float *adam_m, const float *adam_v, const flo
     }
 }
 
+/* Row numbers and learning rates are the host's. */
+static bool of_device(const checkpoint_tensor *t)
+{
+    return strncmp(t->name, "rows/", 5) != 0 ||
+           !(ends_with(t->name, "/row") || ends_with(t->name, "/lr"));
+}
+
+static size_t bytes_of(const checkpoint_tensor *t)
+{
+    size_t bytes = t->kind == ELEMENT_F32 ? sizeof(float) : sizeof(int64_t);
+    for (int i = 0; i < t->ndim; i++)
+        bytes *= (size_t)t->shape[i];
+    return bytes;
+}
+
+status model_tensors_to_host(model *m, checkpoint_tensor *list, int64_t n, void **copies)
+{
+    size_t total = 0;
+    *copies = NULL;
+    if (device_is_host(model_device(m)))
+        return STATUS_OK;
+    for (int64_t i = 0; i < n; i++)
+        total += of_device(&list[i]) ? arena_round(bytes_of(&list[i])) : 0;
+    char *at = *copies = malloc(total + 1);
+    if (!at)
+        return fail(STATUS_MEMORY, "checkpoint: no memory for %zu bytes; use more memory", total);
+    for (int64_t i = 0; i < n; i++) {
+        if (!of_device(&list[i]))
+            continue;
+        TRY(device_download(model_device(m), at, list[i].data, bytes_of(&list[i])));
+        list[i].data = at;
+        at += arena_round(bytes_of(&list[i]));
+    }
+    return STATUS_OK;
+}
+
 static const checkpoint_tensor *find_tensor(const checkpoint *c, const char *name)
 {
     const checkpoint_tensor *list;
@@ -94,14 +130,17 @@ static status restore_arena(model *m, checkpoint *c, const char *folder, float *
 {
     const parameter *p;
     const int count = model_parameters(m, &p);
-    for (int i = 0; i < count; i++) {
+    device_view view;
+    TRY(device_view_open(model_device(m), values, (size_t)model_floats(m) * sizeof(float), true,
+                         &view));
+    status st = STATUS_OK;
+    for (int i = 0; st == STATUS_OK && i < count; i++) {
         char name[128];
         snprintf(name, sizeof name, "%s/%s", folder, p[i].name);
-        if (!heads && p[i].group == GROUP_HEAD)
-            continue;
-        TRY(checkpoint_read(c, name, values + p[i].offset, p[i].count));
+        if (heads || p[i].group != GROUP_HEAD)
+            st = checkpoint_read(c, name, (float *)view.host + p[i].offset, p[i].count);
     }
-    return STATUS_OK;
+    return device_view_close(&view, true, st);
 }
 
 static status restore_level(model *m, checkpoint *c, int level)
@@ -300,6 +339,30 @@ void model_file_close(model_file **f)
     *f = NULL;
 }
 
+/* Values replayed, moments zero, as if never updated. */
+static status replay_table(device *dev, const rows_adam_args *a, row_table *r)
+{
+    const size_t bytes = (size_t)(r->slots * r->k) * sizeof(float);
+    void *now = NULL;
+    device_view last = {0};
+    status st;
+    TRY_GOTO(done, device_memory_take(dev, bytes, &now));
+    TRY_GOTO(done, rows_catch_up(dev, a, r->slots, r->k, NULL, r->p, r->m, r->v, r->last, now));
+    TRY_GOTO(done, device_copy(dev, r->p, now, bytes));
+    TRY_GOTO(done, device_clear(dev, r->m, bytes));
+    TRY_GOTO(done, device_clear(dev, r->v, bytes));
+    TRY_GOTO(done,
+             device_view_open(dev, r->last, (size_t)r->slots * sizeof *r->last, false, &last));
+    for (int64_t j = 0; j < r->slots; j++)
+        ((int64_t *)last.host)[j] = -1;
+    TRY_GOTO(done, device_view_close(&last, true, STATUS_OK));
+    st = device_wait(dev);
+done:
+    if (now)
+        device_memory_give(dev, now);
+    return st;
+}
+
 /* Rows as a dense optimizer would have left them at the checkpoint's step; moments are not needed
  * any more. */
 static status replay(model_file *f, device *dev)
@@ -312,33 +375,27 @@ static status replay(model_file *f, device *dev)
                     "%s: learning rates of %lld steps for %lld steps done; use another checkpoint "
                     "of the run",
                     f->path, (long long)t->shape[0], (long long)f->step);
-    float *lr = malloc((size_t)t->shape[0] * sizeof *lr);
-    if (!lr)
-        return fail(STATUS_MEMORY, "%s: no memory to replay its rows; free some", f->path);
-    status st = checkpoint_read(f->h5, t->name, lr, t->shape[0]);
+    device_view lr = {0};
+    void *rates = NULL;
+    const int64_t n = t->shape[0];
+    status st;
+    TRY_GOTO(done, device_memory_take(dev, (size_t)n * sizeof(float), &rates));
+    TRY_GOTO(done, device_view_open(dev, rates, (size_t)n * sizeof(float), false, &lr));
+    st = checkpoint_read(f->h5, t->name, lr.host, n);
+    TRY_GOTO(done, device_view_close(&lr, true, st));
     const rows_adam_args a = {.b1 = f->c.optimizer.betas[0],
                               .b2 = f->c.optimizer.betas[1],
                               .eps = f->c.optimizer.eps,
                               .scale = 1.0,
                               .step = f->step - 1,
-                              .lr_of_step = lr};
+                              .lr_of_step = rates};
     row_table *tables[ROW_TABLES];
     const int levels = position_tables(model_position(f->m), tables);
-    for (int i = 0; i < levels && st == STATUS_OK; i++) {
-        row_table *r = tables[i];
-        float *now = malloc(((size_t)(r->slots * r->k) + 1) * sizeof *now);
-        st = now ? rows_catch_up(dev, &a, r->slots, r->k, NULL, r->p, r->m, r->v, r->last, now)
-                 : fail(STATUS_MEMORY, "%s: no memory to replay its rows; free some", f->path);
-        if (st == STATUS_OK) {
-            memcpy(r->p, now, (size_t)(r->slots * r->k) * sizeof *now);
-            memset(r->m, 0, (size_t)(r->slots * r->k) * sizeof *now);
-            memset(r->v, 0, (size_t)(r->slots * r->k) * sizeof *now);
-            for (int64_t j = 0; j < r->slots; j++)
-                r->last[j] = -1;
-        }
-        free(now);
-    }
-    free(lr);
+    for (int i = 0; i < levels; i++)
+        TRY_GOTO(done, replay_table(dev, &a, tables[i]));
+done:
+    if (rates)
+        device_memory_give(dev, rates);
     return st;
 }
 

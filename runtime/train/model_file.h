@@ -50,6 +50,10 @@ status model_file_place(model_file *f, const position_space *space);
 void model_tensors(model *m, const float *adam_m, const float *adam_v, const float *lr_of_step,
                    int64_t steps, checkpoint_tensor *list, int64_t room, int64_t *n);
 
+/* Tensors of model_tensors whose data are the device's become copies on the host, in *copies, to be
+ * freed; on a CPU nothing changes. */
+status model_tensors_to_host(model *m, checkpoint_tensor *list, int64_t n, void **copies);
+
 /* The same backwards: moments and rows as they are (not replayed), for an exact resume. */
 status model_restore(model *m, checkpoint *c, float *adam_m, float *adam_v);
 

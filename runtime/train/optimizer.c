@@ -55,9 +55,10 @@ status optimizer_open(const config *c, bool finetune, const schedule *plan, mode
     const size_t floats = (size_t)model_floats(m);
     status st = ranges_make(out, c);
     if (st == STATUS_OK)
-        st = arena_open(&out->moments, "optimizer", (size_t)optimizer_bytes(model_floats(m)));
+        st = device_arena_open(dev, &out->moments, "optimizer",
+                               (size_t)optimizer_bytes(model_floats(m)));
     if (st == STATUS_OK)
-        st = arena_open(&out->room, "norm", 1 << 16);
+        st = device_arena_open(dev, &out->room, "norm", 1 << 16);
     if (st == STATUS_OK) {
         out->first = arena_take(&out->moments, floats * sizeof(float));
         out->second = arena_take(&out->moments, floats * sizeof(float));
@@ -75,13 +76,36 @@ status optimizer_open(const config *c, bool finetune, const schedule *plan, mode
 
 void optimizer_close(optimizer *o)
 {
-    arena_close(&o->moments);
-    arena_close(&o->room);
+    if (o->dev) {
+        device_arena_close(o->dev, &o->moments);
+        device_arena_close(o->dev, &o->room);
+        if (o->rows_rate_on && o->rows_rate_on != o->rows_rate)
+            device_memory_give(o->dev, o->rows_rate_on);
+    }
     free(o->ranges);
     free(o->rows_rate);
     for (int l = 0; l < o->levels; l++)
         row_exchange_close(&o->rows[l]);
     *o = (optimizer){0};
+}
+
+/* The rates where the device reads them. */
+static status rates_lend(optimizer *o)
+{
+    if (device_is_host(o->dev)) {
+        o->rows_rate_on = o->rows_rate;
+        return STATUS_OK;
+    }
+    const size_t bytes = (size_t)o->rates * sizeof *o->rows_rate;
+    void *on = NULL;
+    TRY(device_wait(o->dev)); /* somebody may read the old ones */
+    if (o->rows_rate_on)
+        device_memory_give(o->dev, o->rows_rate_on);
+    o->rows_rate_on = NULL;
+    TRY(device_memory_take(o->dev, bytes, &on));
+    o->rows_rate_on = on;
+    TRY(device_upload(o->dev, on, o->rows_rate, bytes));
+    return device_wait(o->dev);
 }
 
 /* The rows' learning rates up to a step. */
@@ -97,7 +121,7 @@ static status rates_until(optimizer *o, int64_t step)
     o->rows_rate = more;
     for (; o->rates < room; o->rates++)
         more[o->rates] = (float)(o->rows_lr * schedule_factor(o->plan, o->rates));
-    return STATUS_OK;
+    return rates_lend(o);
 }
 
 static rows_adam_args rows_args(const optimizer *o, int64_t step, double scale)
@@ -107,7 +131,7 @@ static rows_adam_args rows_args(const optimizer *o, int64_t step, double scale)
                             .eps = o->eps,
                             .scale = scale,
                             .step = step,
-                            .lr_of_step = o->rows_rate};
+                            .lr_of_step = o->rows_rate_on};
 }
 
 status optimizer_present(optimizer *o, int64_t step)
@@ -124,11 +148,11 @@ static status update_rows(optimizer *o, int level, int64_t step, double scale)
 {
     row_exchange *x = &o->rows[level];
     row_table *tables[ROW_TABLES];
-    TRY(position_slots(model_position(o->m), level, x->count, x->row, true, x->slot));
+    TRY(row_exchange_slots(x, o->m, level));
     position_tables(model_position(o->m), tables);
     row_table *t = tables[level];
     const rows_adam_args a = rows_args(o, step, scale);
-    return rows_adam(o->dev, &a, x->count, x->k, x->slot, x->grad, t->p, t->m, t->v, t->last);
+    return rows_adam(o->dev, &a, x->count, x->k, x->slot_on, x->grad_on, t->p, t->m, t->v, t->last);
 }
 
 /* Rows exchanged, and the sum of squares of all gradients that are clipped together. */
@@ -139,7 +163,7 @@ static status squares_of(optimizer *o, double *squares)
         double rows = 0;
         TRY(row_exchange_merge(&o->rows[l], o->m, l, o->workers));
         if (o->rows[l].count > 0 && o->clip_rows)
-            TRY(norm_squares(o->dev, o->rows[l].grad, o->rows[l].count * o->rows[l].k, &rows,
+            TRY(norm_squares(o->dev, o->rows[l].grad_on, o->rows[l].count * o->rows[l].k, &rows,
                              &o->room));
         *squares += rows;
     }
@@ -184,29 +208,55 @@ status optimizer_step(optimizer *o, int64_t step, int64_t tokens, optimizer_repo
     return optimizer_present(o, step);
 }
 
+/* Slots of a table that lag behind a step; as many as there are in *n. */
+static status behind(const optimizer *o, const row_table *t, int64_t step, int32_t *slot,
+                     int64_t *n)
+{
+    device_view last;
+    *n = 0;
+    TRY(device_view_open(o->dev, t->last, (size_t)t->slots * sizeof *t->last, true, &last));
+    const int64_t *at = last.host;
+    for (int64_t i = 0; i < t->slots; i++)
+        if (at[i] >= 0 && at[i] < step)
+            slot[(*n)++] = (int32_t)i;
+    return device_view_close(&last, false, STATUS_OK);
+}
+
+/* A step without gradients for the slots of one table that lag behind. */
+static status settle(const optimizer *o, row_table *t, int64_t step)
+{
+    const size_t slots = (size_t)t->slots + 1, k = (size_t)t->k;
+    void *slot = NULL, *none = NULL;
+    int64_t n = 0;
+    device_view view = {0};
+    status st;
+    TRY_GOTO(done, device_memory_take(o->dev, slots * sizeof(int32_t), &slot));
+    TRY_GOTO(done, device_memory_take(o->dev, slots * k * sizeof(float), &none));
+    TRY_GOTO(done, device_clear(o->dev, none, slots * k * sizeof(float)));
+    TRY_GOTO(done, device_view_open(o->dev, slot, slots * sizeof(int32_t), false, &view));
+    TRY_GOTO(done, behind(o, t, step, view.host, &n));
+    TRY_GOTO(done, device_view_close(&view, true, STATUS_OK));
+    if (n > 0) {
+        const rows_adam_args a = rows_args(o, step, 1);
+        TRY_GOTO(done, rows_adam(o->dev, &a, n, t->k, slot, none, t->p, t->m, t->v, t->last));
+    }
+    st = device_wait(o->dev);
+done:
+    st = device_view_close(&view, false, st);
+    if (slot)
+        device_memory_give(o->dev, slot);
+    if (none)
+        device_memory_give(o->dev, none);
+    return st;
+}
+
 status optimizer_settle_rows(optimizer *o, int64_t step)
 {
+    row_table *tables[ROW_TABLES];
     TRY(rates_until(o, step));
-    for (int l = 0; l < o->levels; l++) {
-        row_table *tables[ROW_TABLES];
+    if (o->levels > 0)
         position_tables(model_position(o->m), tables);
-        row_table *t = tables[l];
-        int64_t n = 0;
-        int32_t *slot = malloc(((size_t)t->slots + 1) * sizeof *slot);
-        float *none = calloc((size_t)(t->slots * t->k) + 1, sizeof *none);
-        status st = slot && none ? STATUS_OK
-                                 : fail(STATUS_MEMORY, "position rows: no memory to replay them; "
-                                                       "use more memory");
-        for (int64_t i = 0; st == STATUS_OK && i < t->slots; i++)
-            if (t->last[i] >= 0 && t->last[i] < step)
-                slot[n++] = (int32_t)i;
-        if (n > 0) {
-            const rows_adam_args a = rows_args(o, step, 1);
-            st = rows_adam(o->dev, &a, n, t->k, slot, none, t->p, t->m, t->v, t->last);
-        }
-        free(slot);
-        free(none);
-        TRY(st);
-    }
+    for (int l = 0; l < o->levels; l++)
+        TRY(settle(o, tables[l], step));
     return STATUS_OK;
 }

@@ -28,7 +28,8 @@ typedef struct {
     int n_ranges;
     arena moments;
     float *first, *second; /* m and v, laid out as the parameters */
-    float *rows_rate;      /* (rates) learning rate of the rows by step; grows */
+    float *rows_rate;      /* (rates) learning rate of the rows by step, on the host; grows */
+    float *rows_rate_on;   /* the same for the device: one array on a CPU */
     int64_t rates;
     int levels;
     row_exchange rows[ROW_TABLES];

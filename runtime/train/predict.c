@@ -33,18 +33,18 @@ static status open_query(prediction *p, comm *c)
     return st;
 }
 
-static status open_model(prediction *p)
+static status open_model(prediction *p, comm *c)
 {
-    TRY(evaluate_model_open(p->o.model, p->d, p->o.device, p->o.threads, &p->model));
+    TRY(evaluate_model_open(p->o.model, p->d, c, p->o.device, p->o.threads, &p->model));
     if (!evaluate_model_classifies(p->model))
         return fail(STATUS_DATA,
                     "%s: it has no classifier; train one from it first (crocuta finetune CONFIG "
                     "--from %s -o RUN)",
                     p->o.model, p->o.model);
-    const config *c = evaluate_model_config(p->model);
+    const config *cfg = evaluate_model_config(p->model);
     p->classes = (int)p->d->n_labels;
-    p->context = p->o.context > 0 ? p->o.context : c->data.seq_len;
-    TRY(window_set_config(c, &p->data));
+    p->context = p->o.context > 0 ? p->o.context : cfg->data.seq_len;
+    TRY(window_set_config(cfg, &p->data));
     TRY(dataset_block(p->d, p->data.max_gap));
     return draws_open(p->d, &p->data, 1, &p->x);
 }
@@ -228,7 +228,7 @@ status predict_run(const predict_options *o, comm *c, prediction **out)
     p->o = *o;
     p->ranks = comm_size(c);
     TRY(open_query(p, c));
-    TRY(comm_agree(c, open_model(p)));
+    TRY(comm_agree(c, open_model(p, c)));
     TRY(comm_agree(c, cut_windows(p)));
     say_people(p);
     for (int64_t k = 0; k < p->n_sets; k++)

@@ -146,6 +146,44 @@ static status gather(row_exchange *x, comm *workers, size_t bytes, row_list *lis
     return STATUS_OK;
 }
 
+/* Memory on the device is given back only between steps: a wait of the backward pass lies between.
+ */
+static void take_back(row_exchange *x)
+{
+    if (x->room_on > 0) {
+        device_memory_give(x->dev, x->grad_on);
+        device_memory_give(x->dev, x->slot_on);
+    }
+    x->grad_on = NULL;
+    x->slot_on = NULL;
+    x->room_on = 0;
+}
+
+/* The merged gradients on the device, and room for their slots. */
+static status lend(row_exchange *x)
+{
+    if (device_is_host(x->dev)) {
+        x->grad_on = x->grad;
+        x->slot_on = x->slot;
+        return STATUS_OK;
+    }
+    if (x->count > x->room_on || x->room_on == 0) {
+        void *grad = NULL, *slot = NULL;
+        take_back(x);
+        const int64_t room = x->count + x->count / 4 + 1;
+        TRY(device_memory_take(x->dev, (size_t)(room * x->k) * sizeof *x->grad, &grad));
+        const status st = device_memory_take(x->dev, (size_t)room * sizeof *x->slot, &slot);
+        if (st != STATUS_OK) {
+            device_memory_give(x->dev, grad);
+            return st;
+        }
+        x->grad_on = grad;
+        x->slot_on = slot;
+        x->room_on = room;
+    }
+    return device_upload(x->dev, x->grad_on, x->grad, (size_t)(x->count * x->k) * sizeof *x->grad);
+}
+
 status row_exchange_merge(row_exchange *x, model *m, int level, comm *workers)
 {
     row_table *tables[ROW_TABLES];
@@ -162,11 +200,22 @@ status row_exchange_merge(row_exchange *x, model *m, int level, comm *workers)
     if (st == STATUS_OK)
         st = row_lists_merge(lists, n, k, x);
     free(lists);
-    return st;
+    x->dev = model_device(m);
+    return st == STATUS_OK ? lend(x) : st;
+}
+
+status row_exchange_slots(row_exchange *x, model *m, int level)
+{
+    TRY(position_slots(model_position(m), level, x->count, x->row, true, x->slot));
+    return device_upload(x->dev, x->slot_on, x->slot, (size_t)x->count * sizeof *x->slot);
 }
 
 void row_exchange_close(row_exchange *x)
 {
+    if (x->dev && !device_is_host(x->dev)) {
+        device_wait(x->dev);
+        take_back(x);
+    }
     free(x->row);
     free(x->grad);
     free(x->slot);

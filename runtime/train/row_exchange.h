@@ -13,14 +13,21 @@ typedef struct {
     float *grad;      /* (count, k) sums of all workers, in the order of workers */
     int32_t *slot;    /* (count) slots of this worker's table */
     int64_t room;
+    device *dev;    /* of the model */
+    float *grad_on; /* grad and slot where the device has them: the same on a CPU */
+    int32_t *slot_on;
+    int64_t room_on;
     /* what is sent and received: see row_exchange.c */
     void *own, *all;
     size_t own_room, all_room;
     size_t *bytes; /* (workers) */
 } row_exchange;
 
-/* Fills the merged list from the model's pending gradients of a level. Collective. */
+/* Fills the merged list from the model's pending gradients of a level, on the device as well.
+ * Collective. */
 status row_exchange_merge(row_exchange *x, model *m, int level, comm *workers);
+/* Gives the merged rows their slots, new ones where they have none. */
+status row_exchange_slots(row_exchange *x, model *m, int level);
 void row_exchange_close(row_exchange *x);
 
 /* The merge alone: n lists of (row, gradient), each ascending, one after the other. */

@@ -2,7 +2,6 @@
  * values, and for each stage its memory and its validation. Every function of this file runs on
  * every worker; the run directory is not touched before all of them have agreed. */
 #include "runtime/core/log.h"
-#include "runtime/core/memory.h"
 #include "runtime/train/deal.h"
 #include "runtime/train/model_file.h"
 #include "runtime/train/plan_data.h"
@@ -10,6 +9,7 @@
 #include "runtime/train/space.h"
 #include "runtime/train/start.h"
 #include "runtime/train/trainer.h"
+#include "runtime/train/worker_device.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -103,9 +103,13 @@ static status plan_stage(const trainer *t, const stage *s, plan *p)
     *c = *t->ask->config;
     c->data.seq_len = s->seq_len;
     plan_request q = {.workers = t->workers, .training = true};
-    q.available =
-        (memory_available() + (t->stage ? t->memory.total : 0)) / comm_local_size(t->roles.workers);
-    status st = plan_of_data(c, t->data, t->draws, model_classes(t->m), &q);
+    device_room room;
+    status st = device_room_of(t->dev, &room);
+    q.available = room.available + (t->stage ? t->memory.total : 0);
+    if (device_is_host(t->dev)) /* the workers of a node share it */
+        q.available /= comm_local_size(t->roles.workers);
+    if (st == STATUS_OK)
+        st = plan_of_data(c, t->data, t->draws, model_classes(t->m), &q);
     if (st == STATUS_OK)
         st = plan_make(t->m, c, &q, p);
     if (st == STATUS_OK && !p->fits)
@@ -172,16 +176,14 @@ static status open_all(trainer *t)
 {
     const train_request *ask = t->ask;
     const config *c = ask->config;
-    TRY(check_config(c));
     TRY(schedule_open(c, ask->finetune, &t->sched));
-    TRY(device_open(ask->device, ask->threads, &t->dev));
     TRY(open_data(t));
     TRY(open_model(t));
     TRY(plan_stage(t, schedule_stage(&t->sched, 0), &t->memory));
     TRY(optimizer_open(c, ask->finetune, &t->sched, t->m, t->dev, t->roles.workers, &t->opt));
     if (!model_gradients(t->m))
         return fail(STATUS_MEMORY, "model: no memory for its gradients; use a smaller model");
-    return STATUS_OK;
+    return gradient_sum_open(t->m, t->roles.workers, &t->sum);
 }
 
 /* All workers at once: they share cores and memory in the steps as well. */
@@ -200,6 +202,8 @@ status trainer_open(trainer *t, const train_request *ask, const train_roles *rol
                    .state = {.best_step = -1, .best_stage = -1},
                    .lookup = NAN};
     run_directory_checkpoints(ask->run, t->checkpoints);
+    TRY(comm_agree(roles->workers, check_config(ask->config)));
+    TRY(worker_device_open(roles->workers, ask->device, ask->threads, &t->dev));
     TRY(comm_agree(roles->workers, open_all(t)));
     if (ask->resume) {
         TRY(resume_newest(t->checkpoints, ask->config, ask->finetune, t->data, t->m, &t->opt,
@@ -237,6 +241,7 @@ void trainer_close(trainer *t)
     lookup_close(&t->counts);
     feed_close(&t->validation);
     free(t->class_logits);
+    gradient_sum_close(&t->sum);
     optimizer_close(&t->opt);
     model_close(&t->m);
     draws_close(&t->draws);

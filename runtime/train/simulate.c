@@ -4,6 +4,7 @@
 
 #include "runtime/core/log.h"
 #include "runtime/train/model_sites.h"
+#include "runtime/train/worker_device.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -51,9 +52,9 @@ static status choose_labels(simulation *s)
                 s->o.model, known);
 }
 
-static status open_model(simulation *s)
+static status open_model(simulation *s, comm *c)
 {
-    TRY(device_open(s->o.device, s->o.threads, &s->dev));
+    TRY(worker_device_open(c, s->o.device, s->o.threads, &s->dev));
     TRY(model_file_open(s->o.model, -1, NULL, 0, s->dev, &s->file));
     const model_file *f = s->file;
     if (f->classes < 2 || model_site_head(f->m) != f->classes)
@@ -222,7 +223,7 @@ status simulate_run(const simulate_options *o, comm *c, simulation **out)
     s->ranks = comm_size(c);
     TRY(comm_agree(c, simulate_map_name(o->output, s->map)));
     TRY(model_sites_open(o->model, c, &s->d));
-    TRY(comm_agree(c, open_model(s)));
+    TRY(comm_agree(c, open_model(s, c)));
     TRY(comm_agree(c, draw_all(s, c)));
     TRY(put_together(s, c));
     s->seconds = clock_monotonic_s() - start;

@@ -132,6 +132,7 @@ status snapshot_write(const char *dir, const config *c, const dataset *d, bool c
     int64_t n = 0;
     checkpoint_tensor *tensors = calloc((size_t)room, sizeof *tensors);
     site_columns sites = {0};
+    void *copies = NULL;
     char *yaml = NULL, *json = state_text(state, d, classify);
     status st = json && tensors ? config_text(c, &yaml)
                                 : fail(STATUS_MEMORY, "checkpoint: no memory; use more memory");
@@ -140,6 +141,9 @@ status snapshot_write(const char *dir, const config *c, const dataset *d, bool c
     if (st == STATUS_OK) {
         model_tensors(m, o->first, o->second, o->rows_rate, state->step, tensors,
                       room - SITE_TENSORS, &n);
+        st = model_tensors_to_host(m, tensors, n, &copies);
+    }
+    if (st == STATUS_OK) {
         site_columns_tensors(d, &sites, tensors + n);
         n += SITE_TENSORS;
         const checkpoint_header h = {.step = state->step,
@@ -154,6 +158,7 @@ status snapshot_write(const char *dir, const config *c, const dataset *d, bool c
     if (st == STATUS_OK && state->best_step == state->step)
         st = checkpoint_point(dir, "best", state->step);
     site_columns_free(&sites);
+    free(copies);
     free(tensors);
     free(yaml);
     free(json);

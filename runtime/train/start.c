@@ -112,10 +112,32 @@ static status copy_site_rows(model *m, const row_table *from, row_table *own, in
     status st = slot ? position_slots(model_position(m), table, from->slots, from->row, true, slot)
                      : fail(STATUS_MEMORY, "position: no memory for %lld rows; use more memory",
                             (long long)from->slots);
+    device *dev = model_device(m);
+    device_view theirs = {0}, ours = {0};
+    if (st == STATUS_OK)
+        st = device_view_open(dev, from->p, (size_t)(from->slots * from->k) * sizeof(float), true,
+                              &theirs);
+    if (st == STATUS_OK)
+        st = device_view_open(dev, own->p, (size_t)(own->slots * own->k) * sizeof(float), true,
+                              &ours);
     for (int64_t i = 0; st == STATUS_OK && i < from->slots; i++)
-        memcpy(own->p + slot[i] * own->k, from->p + i * from->k, (size_t)shared * sizeof(float));
+        memcpy((float *)ours.host + slot[i] * own->k, (const float *)theirs.host + i * from->k,
+               (size_t)shared * sizeof(float));
+    st = device_view_close(&theirs, false, st);
+    st = device_view_close(&ours, true, st);
     free(slot);
     return st;
+}
+
+/* A table as it is in the model that was trained; moments begin anew. */
+static status copy_table(model *m, const row_table *from, int table)
+{
+    device_view p;
+    TRY(device_view_open(model_device(m), from->p, (size_t)(from->slots * from->k) * sizeof(float),
+                         true, &p));
+    const status st = position_restore(model_position(m), table, from->slots, from->row, p.host,
+                                       NULL, NULL, NULL);
+    return device_view_close(&p, false, st);
 }
 
 /* Row tables; those of the site head keep their own biases where the classes are others. */
@@ -144,7 +166,7 @@ static status copy_rows(trainer *t, model_file *f)
                         "%s: position.alpha, rank, rows or the sites of the data set differ from "
                         "those of %s; give the configuration the position and data of that run",
                         t->ask->config->file, f->path);
-        TRY(position_restore(mine, l, rows[l]->slots, rows[l]->row, rows[l]->p, NULL, NULL, NULL));
+        TRY(copy_table(t->m, rows[l], l));
     }
     if (!theirs || !ours || rows[levels]->rows != own[levels]->rows)
         return STATUS_OK;
@@ -157,21 +179,24 @@ static status copy_rows(trainer *t, model_file *f)
         return STATUS_OK;
     }
     if (same_labels(t, f))
-        return position_restore(mine, levels, r->slots, r->row, r->p, NULL, NULL, NULL);
+        return copy_table(t->m, r, levels);
     return copy_site_rows(t->m, r, own[levels], levels);
 }
 
 /* The query of an unconditional site head becomes that of every class: fine-tuning begins with what
  * pretraining knows of the next site. */
-static bool copy_query(model *m, const parameter *to, model *from, const parameter *have)
+static status copy_query(model *m, const parameter *to, model *from, const parameter *have,
+                         bool *done)
 {
+    *done = false;
     if (strncmp(to->name, "head.sites.", 11) != 0 || model_site_head(from) != 1 ||
         model_site_head(m) < 2 || to->count != have->count * model_site_head(m))
-        return false;
+        return STATUS_OK;
+    *done = true;
     for (int c = 0; c < model_site_head(m); c++)
-        memcpy(model_values(m) + to->offset + c * have->count, model_values(from) + have->offset,
-               (size_t)have->count * sizeof(float));
-    return true;
+        TRY(device_copy(model_device(m), model_values(m) + to->offset + c * have->count,
+                        model_values(from) + have->offset, (size_t)have->count * sizeof(float)));
+    return STATUS_OK;
 }
 
 /* Parameters and rows of a trained model into the one that is to be fine-tuned. */
@@ -184,7 +209,10 @@ static status copy_model(trainer *t, model_file *f)
         int k = 0;
         while (k < have && strcmp(to[i].name, from[k].name) != 0)
             k++;
-        if (k < have && copy_query(t->m, &to[i], f->m, &from[k]))
+        bool done = false;
+        if (k < have)
+            TRY(copy_query(t->m, &to[i], f->m, &from[k], &done));
+        if (done)
             continue;
         const bool same = k < have && (head || to[i].group != GROUP_HEAD) &&
                           to[i].ndim == from[k].ndim && to[i].count == from[k].count &&
@@ -196,9 +224,10 @@ static status copy_model(trainer *t, model_file *f)
                         "%s: %s is missing or of another shape in %s; give the configuration the "
                         "model and position of that run",
                         t->ask->config->file, to[i].name, f->path);
-        memcpy(model_values(t->m) + to[i].offset, model_values(f->m) + from[k].offset,
-               (size_t)to[i].count * sizeof(float));
+        TRY(device_copy(t->dev, model_values(t->m) + to[i].offset,
+                        model_values(f->m) + from[k].offset, (size_t)to[i].count * sizeof(float)));
     }
+    TRY(device_wait(t->dev)); /* before theirs is closed */
     return copy_rows(t, f);
 }
 

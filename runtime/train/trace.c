@@ -20,15 +20,29 @@ typedef struct {
     uint8_t *ids, *targets;
     int64_t *position;
     float *hidden, *logits; /* (d, B, Lp), (V, B, Lp) */
-    float *moments;         /* (2, floats) */
+    arena moments;          /* of the optimizer: first, second */
+    float *first, *second;
     double *losses, *norms; /* (steps) */
-    float *lr;              /* (steps) */
+    float *lr;              /* (steps) the device's */
     arena room;             /* of the norm */
 } tracing;
 
 static status out_of_memory(void)
 {
     return fail(STATUS_MEMORY, "trace: no memory for the batch; cut it");
+}
+
+static status rates_make(tracing *t, int64_t steps)
+{
+    const size_t bytes = ((size_t)steps + 1) * sizeof(float);
+    void *rates = NULL;
+    device_view view;
+    TRY(device_memory_take(t->dev, bytes, &rates));
+    t->lr = rates;
+    TRY(device_view_open(t->dev, rates, bytes, false, &view));
+    for (int64_t i = 0; i <= steps; i++)
+        ((float *)view.host)[i] = (float)TRACE_LR;
+    return device_view_close(&view, true, STATUS_OK);
 }
 
 static status tracing_open(tracing *t, model_file *f, const trace_batch *b, int64_t steps)
@@ -44,12 +58,10 @@ static status tracing_open(tracing *t, model_file *f, const trace_batch *b, int6
     t->position = calloc(columns, sizeof *t->position);
     t->hidden = malloc(columns * (size_t)d * sizeof(float));
     t->logits = malloc(columns * VOCABULARY_PADDED * sizeof(float));
-    t->moments = calloc(2 * (size_t)model_floats(f->m), sizeof(float));
     t->losses = calloc((size_t)steps + 1, sizeof *t->losses);
     t->norms = calloc((size_t)steps + 1, sizeof *t->norms);
-    t->lr = malloc(((size_t)steps + 1) * sizeof *t->lr);
-    if (!t->ids || !t->targets || !t->position || !t->hidden || !t->logits || !t->moments ||
-        !t->losses || !t->norms || !t->lr)
+    if (!t->ids || !t->targets || !t->position || !t->hidden || !t->logits || !t->losses ||
+        !t->norms)
         return out_of_memory();
     memset(t->ids, TOKEN_PAD, columns);
     memset(t->targets, TARGET_NONE, columns);
@@ -60,15 +72,17 @@ static status tracing_open(tracing *t, model_file *f, const trace_batch *b, int6
             memcpy(t->position + i * s.Lp, b->position + i * b->L,
                    (size_t)b->L * sizeof *t->position);
     }
-    for (int64_t i = 0; i < steps; i++)
-        t->lr[i] = (float)TRACE_LR;
     t->b = (batch){.s = s,
                    .ids = t->ids,
                    .targets = t->targets,
                    .position = b->position ? t->position : NULL,
                    .chromosome = b->chromosome};
-    TRY(arena_open(&t->room, "workspace",
-                   (size_t)(model_floats(f->m) / 64 + 4096) * sizeof(double)));
+    const size_t floats = (size_t)model_floats(f->m), bytes = arena_round(floats * sizeof(float));
+    TRY(device_arena_open(t->dev, &t->room, "workspace", (floats / 64 + 4096) * sizeof(double)));
+    TRY(device_arena_open(t->dev, &t->moments, "optimizer", 2 * bytes));
+    t->first = arena_take(&t->moments, bytes);
+    t->second = arena_take(&t->moments, bytes);
+    TRY(rates_make(t, steps));
     return model_prepare(t->m, s, model_keep(&f->c), true);
 }
 
@@ -79,11 +93,14 @@ static void tracing_close(tracing *t)
     free(t->position);
     free(t->hidden);
     free(t->logits);
-    free(t->moments);
     free(t->losses);
     free(t->norms);
-    free(t->lr);
-    arena_close(&t->room);
+    if (!t->dev)
+        return;
+    device_arena_close(t->dev, &t->moments);
+    device_arena_close(t->dev, &t->room);
+    if (t->lr)
+        device_memory_give(t->dev, t->lr);
 }
 
 /* (c, B, Lp) -> (B, L, c), as the published model has it. */
@@ -134,6 +151,20 @@ static status write_rows(const tracing *t, trace_writer *w, double scale)
     return STATUS_OK;
 }
 
+static status write_gradient(trace_writer *w, const parameter *p, const float *g, int64_t count)
+{
+    float *scaled = malloc((size_t)p->count * sizeof *scaled);
+    if (!scaled)
+        return out_of_memory();
+    for (int64_t j = 0; j < p->count; j++)
+        scaled[j] = (float)((double)g[j] / (double)count);
+    char name[160];
+    snprintf(name, sizeof name, "grad/" WEIGHTS_PREFIX "%s", p->name);
+    const status st = trace_write(w, name, TRACE_F32, p->ndim, p->shape, scaled);
+    free(scaled);
+    return st;
+}
+
 /* Hidden states to gradients; the gradient is of the mean. */
 static status write_first(const tracing *t, trace_writer *w, loss_sum loss)
 {
@@ -143,30 +174,59 @@ static status write_first(const tracing *t, trace_writer *w, loss_sum loss)
     TRY(trace_write(w, "loss", TRACE_F64, 0, NULL, &mean));
     const parameter *p;
     const int n = model_parameters(t->m, &p);
-    const float *g = model_gradients(t->m);
-    for (int i = 0; i < n; i++) {
-        float *scaled = malloc((size_t)p[i].count * sizeof *scaled);
-        if (!scaled)
-            return out_of_memory();
-        for (int64_t j = 0; j < p[i].count; j++)
-            scaled[j] = (float)((double)g[p[i].offset + j] / (double)loss.count);
-        char name[160];
-        snprintf(name, sizeof name, "grad/" WEIGHTS_PREFIX "%s", p[i].name);
-        status st = trace_write(w, name, TRACE_F32, p[i].ndim, p[i].shape, scaled);
-        free(scaled);
-        TRY(st);
-    }
+    device_view view;
+    TRY(device_view_open(t->dev, model_gradients(t->m), (size_t)model_floats(t->m) * sizeof(float),
+                         true, &view));
+    status st = STATUS_OK;
+    for (int i = 0; st == STATUS_OK && i < n; i++)
+        st = write_gradient(w, &p[i], (const float *)view.host + p[i].offset, loss.count);
+    TRY(device_view_close(&view, false, st));
     return write_rows(t, w, 1.0 / (double)loss.count);
 }
 
 static status backward(tracing *t, loss_sum *loss)
 {
-    memset(model_gradients(t->m), 0, (size_t)model_floats(t->m) * sizeof(float));
+    TRY(device_clear(t->dev, model_gradients(t->m), (size_t)model_floats(t->m) * sizeof(float)));
     model_rows_clear(t->m);
     TRY(model_backward(t->m, &t->b, loss, NULL, NULL));
+    TRY(device_wait(t->dev));
     if (loss->count == 0)
         return fail(STATUS_DATA, "trace: the batch has no target; give target_ids below 255");
     return STATUS_OK;
+}
+
+/* Gradients of a level's rows where the device has them: copies, but on a CPU. */
+typedef struct {
+    int64_t n;
+    const int32_t *slots;
+    const float *sum;
+    void *copies;
+} level_rows;
+
+static status level_rows_open(const tracing *t, int level, int64_t k, level_rows *x)
+{
+    *x = (level_rows){0};
+    model_row_gradients(t->m, level, &x->n, &x->slots, &x->sum);
+    if (device_is_host(t->dev))
+        return STATUS_OK;
+    const size_t slots = (size_t)x->n * sizeof *x->slots,
+                 sums = (size_t)(x->n * k) * sizeof *x->sum;
+    TRY(device_memory_take(t->dev, arena_round(slots) + sums + 1, &x->copies));
+    float *sum = (float *)(void *)((char *)x->copies + arena_round(slots));
+    TRY(device_upload(t->dev, x->copies, x->slots, slots));
+    TRY(device_upload(t->dev, sum, x->sum, sums));
+    x->slots = x->copies;
+    x->sum = sum;
+    return STATUS_OK;
+}
+
+static status level_rows_close(const tracing *t, level_rows *x, status st)
+{
+    if (st == STATUS_OK)
+        st = device_wait(t->dev);
+    if (x->copies)
+        device_memory_give(t->dev, x->copies);
+    return st;
 }
 
 static status gradient_norm(tracing *t, int64_t count, double *norm)
@@ -176,11 +236,12 @@ static status gradient_norm(tracing *t, int64_t count, double *norm)
     row_table *tables[ROW_TABLES];
     const int levels = model_position(t->m) ? position_tables(model_position(t->m), tables) : 0;
     for (int i = 0; i < levels; i++) {
-        int64_t n;
-        const int32_t *slots;
-        const float *sum;
-        model_row_gradients(t->m, i, &n, &slots, &sum);
-        TRY(norm_squares(t->dev, sum, n * tables[i]->k, &part, &t->room));
+        level_rows x;
+        const int64_t k = tables[i]->k;
+        status st = level_rows_open(t, i, k, &x);
+        if (st == STATUS_OK)
+            st = norm_squares(t->dev, x.sum, x.n * k, &part, &t->room);
+        TRY(level_rows_close(t, &x, st));
         squares += part;
     }
     *norm = sqrt(squares) / (double)count;
@@ -195,23 +256,22 @@ static status update(tracing *t, int64_t step, int64_t count, double norm)
     const parameter *p;
     const int n = model_parameters(t->m, &p);
     float *value = model_values(t->m), *gradient = model_gradients(t->m);
-    const int64_t floats = model_floats(t->m);
     for (int i = 0; i < n; i++) {
         a.decay = p[i].decay ? TRACE_DECAY : 0.0;
         TRY(adamw_update(t->dev, &a, p[i].count, value + p[i].offset, gradient + p[i].offset,
-                         t->moments + p[i].offset, t->moments + floats + p[i].offset));
+                         t->first + p[i].offset, t->second + p[i].offset));
     }
     const rows_adam_args r = {
         .b1 = 0.9, .b2 = 0.999, .eps = 1e-8, .scale = scale, .step = step, .lr_of_step = t->lr};
     row_table *tables[ROW_TABLES];
     const int levels = model_position(t->m) ? position_tables(model_position(t->m), tables) : 0;
     for (int i = 0; i < levels; i++) {
-        int64_t rows;
-        const int32_t *slots;
-        const float *sum;
-        model_row_gradients(t->m, i, &rows, &slots, &sum);
-        TRY(rows_adam(t->dev, &r, rows, tables[i]->k, slots, sum, tables[i]->p, tables[i]->m,
-                      tables[i]->v, tables[i]->last));
+        level_rows x;
+        row_table *to = tables[i];
+        status st = level_rows_open(t, i, to->k, &x);
+        if (st == STATUS_OK)
+            st = rows_adam(t->dev, &r, x.n, to->k, x.slots, x.sum, to->p, to->m, to->v, to->last);
+        TRY(level_rows_close(t, &x, st));
     }
     model_rows_schedule(t->m, &r);
     return STATUS_OK;

@@ -6,6 +6,7 @@
 #include "comm/comm.h"
 #include "io/draws.h"
 #include "runtime/train/coordinator.h"
+#include "runtime/train/gradient_sum.h"
 #include "runtime/train/loader.h"
 #include "runtime/train/lookup.h"
 #include "runtime/train/plan.h"
@@ -49,6 +50,7 @@ typedef struct {
     model *m;
     schedule sched;
     optimizer opt;
+    gradient_sum sum;
     train_state state;
     loader *load;
 

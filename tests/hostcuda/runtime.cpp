@@ -323,6 +323,19 @@ cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, in
     }
 }
 
+/* The name and the identity; the second device's last byte is 1. */
+cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *out, int device)
+{
+    if (const int error = injected(HOSTCUDA_DEVICE))
+        return result((cudaError_t)error);
+    if (device < 0 || device >= devices)
+        return result(cudaErrorInvalidDevice);
+    memset(out, 0, sizeof *out);
+    snprintf(out->name, sizeof out->name, "hostcuda");
+    out->uuid.bytes[sizeof out->uuid.bytes - 1] = (char)device;
+    return cudaSuccess;
+}
+
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total)
 {
     if (const int error = injected(HOSTCUDA_DEVICE))

@@ -1,0 +1,16 @@
+/* Which device a worker computes on: the CPU, or a GPU of its own by its place among the workers of
+ * its node. */
+#ifndef CROCUTA_TRAIN_WORKER_DEVICE_H
+#define CROCUTA_TRAIN_WORKER_DEVICE_H
+
+#include "comm/comm.h"
+#include "kernels/device.h"
+
+/* CUDA: GPU number local rank, or, where a worker sees fewer GPUs than its node has workers (a
+ * scheduler gave each its own), local rank modulo their number. Two workers on one GPU are refused
+ * (STATUS_RESOURCE) unless CROCUTA_SHARE_GPUS=1 is in the environment. AUTO: GPUs where every
+ * worker gets one that way, the CPU otherwise, with a warning where there are GPUs. Collective:
+ * the status is that of all workers. */
+status worker_device_open(comm *workers, device_kind asked, int threads, device **out);
+
+#endif
