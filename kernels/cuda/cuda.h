@@ -90,8 +90,10 @@ status device_wait_cuda(device *dev);
 status clear_cuda(device *dev, void *at, size_t bytes);
 status copy_cuda(device *dev, void *to, const void *from, size_t bytes);
 size_t mixin_workspace_cuda(const device *dev, const mixin_args *a, bool kept);
+size_t conv_workspace_cuda(const device *dev, const conv_args *a);
 size_t mixout_workspace_cuda(const device *dev, const mixout_args *a);
 size_t mlp_workspace_cuda(const device *dev, const mlp_args *a, bool kept);
+int64_t conv_points_cuda(int64_t L);
 status mixin_forward_cuda(device *dev, const mixin_args *a, const float *residual, float *u,
                           float *gates, float *g, arena *ws);
 status mixin_regate_cuda(device *dev, const mixin_args *a, const float *u, float *gates, float *g,
@@ -99,6 +101,11 @@ status mixin_regate_cuda(device *dev, const mixin_args *a, const float *u, float
 status mixin_backward_cuda(device *dev, const mixin_args *a, const float *residual, const float *u,
                            const float *dgates, const float *dg, float *dresidual, float *dhalo,
                            const mixin_grads *grads, arena *ws);
+status conv_forward_cuda(device *dev, const conv_args *a, const float *k, const float *D,
+                         const float *g, const float *gate, float *y, arena *ws);
+status conv_backward_cuda(device *dev, const conv_args *a, const float *k, const float *D,
+                          const float *g, const float *gate, const float *dy, float *dg,
+                          float *dgate, float *dk, float *dD, arena *ws);
 status mixout_forward_cuda(device *dev, const mixout_args *a, const float *gate, const float *y,
                            const float *residual, float *out, arena *ws);
 status mixout_backward_cuda(device *dev, const mixout_args *a, const float *gate, const float *y,

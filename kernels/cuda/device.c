@@ -1,4 +1,5 @@
 /* Opening a GPU, its memory, and what CUDA's errors mean to the person who reads them. */
+#include "kernels/cuda/fft.h"
 #include "kernels/cuda/gemm.h"
 
 #include <stdio.h>
@@ -121,6 +122,7 @@ failed:
 void device_close_cuda(device *dev)
 {
     cuda_state *c = cuda_of(dev);
+    fft_close_cuda(c);
     gemm_close_cuda(c);
     if (c->stream)
         cudaStreamDestroy(c->stream);

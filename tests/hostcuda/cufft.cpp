@@ -42,6 +42,7 @@ struct plan {
 std::map<cufftHandle, std::shared_ptr<plan>> &plans =
     *new std::map<cufftHandle, std::shared_ptr<plan>>;
 cufftHandle next_handle = 1;
+double work_spectra = 1;
 
 std::shared_ptr<plan> find(cufftHandle handle)
 {
@@ -91,6 +92,11 @@ cufftResult run(cufftHandle handle, cufftType type, float *real, cufftComplex *s
 
 } // namespace
 
+void hostcuda_set_fft_work(double spectra)
+{
+    work_spectra = spectra;
+}
+
 extern "C" {
 
 cufftResult cufftCreate(cufftHandle *handle)
@@ -139,7 +145,8 @@ cufftResult cufftMakePlanMany(cufftHandle handle, int rank, int *n, int *inembed
     p->real_dist = forward ? idist : odist;
     p->complex_stride = forward ? ostride : istride;
     p->complex_dist = forward ? odist : idist;
-    p->work_bytes = (size_t)(n[0] / 2 + 1) * sizeof(cufftComplex) * (size_t)batch;
+    const size_t spectrum = (size_t)(n[0] / 2 + 1) * sizeof(cufftComplex);
+    p->work_bytes = (size_t)(work_spectra * (double)(spectrum * (size_t)batch));
     *bytes = p->work_bytes;
     return CUFFT_SUCCESS;
 }

@@ -49,6 +49,9 @@ int64_t hostcuda_calls(hostcuda_kind kind);
 /* HOSTCUDA_DEVICES (1), HOSTCUDA_MEMORY (bytes of a device, 4 GiB), HOSTCUDA_CAPABILITY (9.0). */
 void hostcuda_set_devices(int count, int64_t memory, int major, int minor);
 
+/* Work area that cuFFT's plans ask for from now on, in spectra of their batch (1). */
+void hostcuda_set_fft_work(double spectra);
+
 /* What is still there: device and pinned allocations, streams, events, plans and handles, and work
  * that nobody waited for. What is left when the process exits is named and ends it with status 70.
  */
