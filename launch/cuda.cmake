@@ -79,7 +79,6 @@ if(cuda_kind STREQUAL HOST)
   cuda_sources_for_host(${cu})
   target_compile_definitions(kernels_cuda PRIVATE CUDA_CHUNK_BYTES=16384) # small shapes have several chunks
   target_include_directories(kernels_cuda SYSTEM PUBLIC ${CROCUTA_CUDA_INCLUDE})
-  # Small tests go through several chunks.
-  target_compile_definitions(kernels_cuda PRIVATE CONV_CHUNK_BYTES=524288)
+  target_compile_definitions(kernels_cuda PRIVATE CONV_CHUNK_BYTES=524288 FILTER_SPAN_BYTES=32768)
 endif()
 message(STATUS "CUDA backend: ${cuda_kind}")

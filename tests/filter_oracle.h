@@ -213,11 +213,23 @@ static inline filter_results filter_run(const filter_case *q, int threads, float
         for (int64_t i = 0; i < q->w[p].n; i++)
             o.grad[p][i] = begin;
     }
-    OK(filter_forward(b.dev, &q->a, o.k, q->k_stride, &b.ws));
+    filter_args a = q->a;
+    a.W0 = bench_on(&b, all, a.W0);
+    a.b0 = bench_on(&b, all, a.b0);
+    a.freq = bench_on(&b, all, a.freq);
+    a.W2 = bench_on(&b, all, a.W2);
+    a.b2 = bench_on(&b, all, a.b2);
+    a.W4 = bench_on(&b, all, a.W4);
+    a.b4 = bench_on(&b, all, a.b4);
+    a.W6 = bench_on(&b, all, a.W6);
+    float *g[FILTER_PARTS];
+    for (int p = 0; p < FILTER_PARTS; p++)
+        g[p] = bench_on(&b, all, o.grad[p]);
+    const filter_grads grads = {g[FW0], g[FB0], g[FREQ], g[FW2], g[FB2], g[FW4], g[FB4], g[FW6]};
+    OK(filter_forward(b.dev, &a, bench_on(&b, all, o.k), q->k_stride, &b.ws));
     bench_poison(&b);
-    const filter_grads g = {o.grad[FW0], o.grad[FB0], o.grad[FREQ], o.grad[FW2],
-                            o.grad[FB2], o.grad[FW4], o.grad[FB4],  o.grad[FW6]};
-    OK(filter_backward(b.dev, &q->a, q->dk.f, q->k_stride, &g, &b.ws));
+    OK(filter_backward(b.dev, &a, bench_on(&b, all, q->dk.f), q->k_stride, &grads, &b.ws));
+    bench_back(&b);
     bench_close(&b, cost.workspace);
     return o;
 }

@@ -1,4 +1,4 @@
-/* ranks: 1   labels: slow
+/* ranks: 1   labels: slow   on: gpu
  * filter: gradients summed over 2^20 positions stay within 1e-5 of sums in double. */
 #include "tests/filter_oracle.h"
 

@@ -90,6 +90,7 @@ status device_wait_cuda(device *dev);
 status clear_cuda(device *dev, void *at, size_t bytes);
 status copy_cuda(device *dev, void *to, const void *from, size_t bytes);
 size_t mixin_workspace_cuda(const device *dev, const mixin_args *a, bool kept);
+size_t filter_workspace_cuda(const device *dev, const filter_args *a);
 size_t conv_workspace_cuda(const device *dev, const conv_args *a);
 size_t mixout_workspace_cuda(const device *dev, const mixout_args *a);
 size_t mlp_workspace_cuda(const device *dev, const mlp_args *a, bool kept);
@@ -101,6 +102,10 @@ status mixin_regate_cuda(device *dev, const mixin_args *a, const float *u, float
 status mixin_backward_cuda(device *dev, const mixin_args *a, const float *residual, const float *u,
                            const float *dgates, const float *dg, float *dresidual, float *dhalo,
                            const mixin_grads *grads, arena *ws);
+status filter_forward_cuda(device *dev, const filter_args *a, float *k, int64_t k_stride,
+                           arena *ws);
+status filter_backward_cuda(device *dev, const filter_args *a, const float *dk, int64_t k_stride,
+                            const filter_grads *grads, arena *ws);
 status conv_forward_cuda(device *dev, const conv_args *a, const float *k, const float *D,
                          const float *g, const float *gate, float *y, arena *ws);
 status conv_backward_cuda(device *dev, const conv_args *a, const float *k, const float *D,
