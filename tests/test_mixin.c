@@ -1,4 +1,4 @@
-/* ranks: 1
+/* ranks: 1   on: cuda
  * mixin: forward, regate and every gradient (halo included) against a naive evaluation in double
  * and its central differences; orders 2 and 3, odd lengths, tiles that cross sequences, kept and
  * recomputed product. */
@@ -11,6 +11,7 @@ typedef struct {
     batch_shape s;
     int64_t d, order;
     bool halo;
+    buffers *all; /* of the tensors */
     tensor t[TENSORS], cgates, cg;
     double *u, *gates, *g, *uc;
 } mixin_case;
@@ -63,16 +64,20 @@ static double oracle(void *context)
     return sum;
 }
 
-static void forward(const mixin_case *k, bench *b, const mixin_args *a, float *u, buffers *all)
+static void forward(const mixin_case *k, bench *b, const mixin_args *a, float *u)
 {
     const int64_t n = k->s.B * k->s.Lp, ng = (k->order - 1) * k->d, rows = (k->order + 1) * k->d;
+    buffers *all = k->all;
     for (int again = 0; again < (u ? 2 : 1); again++) {
         float *gates = buffer_floats(all, ng * n), *g = buffer_floats(all, k->d * n);
+        float *on_gates = bench_on(b, all, gates), *on_g = bench_on(b, all, g);
         bench_poison(b);
         if (again)
-            OK(mixin_regate(b->dev, a, u, gates, g, &b->ws));
+            OK(mixin_regate(b->dev, a, bench_on(b, all, u), on_gates, on_g, &b->ws));
         else
-            OK(mixin_forward(b->dev, a, k->t[X].f, u, gates, g, &b->ws));
+            OK(mixin_forward(b->dev, a, bench_on(b, all, k->t[X].f), bench_on(b, all, u), on_gates,
+                             on_g, &b->ws));
+        bench_back(b);
         expect_close("gates", gates, k->gates, ng * n, 2e-6);
         expect_close("g", g, k->g, k->d * n, 3e-6);
         expect_pads_zero("gates", gates, ng, k->s);
@@ -84,47 +89,56 @@ static void forward(const mixin_case *k, bench *b, const mixin_args *a, float *u
     expect_pads_zero("u", u, rows, k->s);
 }
 
-static void run(mixin_case *k, int threads, bool keep, double *const want[TENSORS])
+static void backward(const mixin_case *k, bench *b, const mixin_args *a, const float *u,
+                     double *const want[TENSORS])
 {
-    const mixin_args a = {
-        k->s,      k->d,         k->order,     k->t[LN_W].f,  k->t[LN_B].f,
-        k->t[W].f, k->t[BIAS].f, k->t[TAPS].f, k->t[TAP_B].f, k->halo ? k->t[HALO].f : NULL};
-    const int64_t rows = (k->order + 1) * k->d;
-    buffers all = {0};
-    bench b;
-    bench_device(&b, threads);
-    const op_cost cost = mixin_cost(b.dev, &a, keep ? KEEP_SELECTED : KEEP_INPUT);
-    bench_workspace(&b, cost.workspace);
-    float *u = keep ? buffer_floats(&all, rows * k->s.B * k->s.Lp) : NULL;
-    forward(k, &b, &a, u, &all);
-
-    bench_poison(&b);
-    float *grad[TENSORS], *before[TENSORS] = {0};
+    buffers *all = k->all;
+    float *grad[TENSORS], *before[TENSORS] = {0}, *on[TENSORS];
     rng r = rng_at(9, RNG_TEST, 0, 0);
     for (int i = 0; i < TENSORS; i++) {
-        grad[i] = buffer_floats(&all, k->t[i].n);
-        if (i == HALO)
-            continue; /* written, not added to */
-        before[i] = i == X ? tensor_columns(&all, &r, k->d, k->s, 1.0).f
-                           : tensor_random(&all, &r, k->t[i].n, 1.0).f;
-        memcpy(grad[i], before[i], (size_t)k->t[i].n * sizeof(float));
+        grad[i] = buffer_floats(all, k->t[i].n);
+        if (i == X)
+            before[i] = tensor_columns(all, &r, k->d, k->s, 1.0).f;
+        else if (i != HALO) /* written, not added to */
+            before[i] = tensor_random(all, &r, k->t[i].n, 1.0).f;
+        if (before[i])
+            memcpy(grad[i], before[i], (size_t)k->t[i].n * sizeof(float));
+        on[i] = bench_on(b, all, grad[i]);
     }
-    const mixin_grads g = {grad[LN_W], grad[LN_B], grad[W], grad[BIAS], grad[TAPS], grad[TAP_B]};
-    OK(mixin_backward(b.dev, &a, k->t[X].f, u, k->cgates.f, k->cg.f, grad[X],
-                      k->halo ? grad[HALO] : NULL, &g, &b.ws));
+    bench_poison(b);
+    const mixin_grads g = {on[LN_W], on[LN_B], on[W], on[BIAS], on[TAPS], on[TAP_B]};
+    OK(mixin_backward(b->dev, a, bench_on(b, all, k->t[X].f), bench_on(b, all, u),
+                      bench_on(b, all, k->cgates.f), bench_on(b, all, k->cg.f), on[X],
+                      k->halo ? on[HALO] : NULL, &g, &b->ws));
+    bench_back(b);
     for (int i = 0; i < TENSORS; i++)
         if (i != HALO || k->halo)
             expect_gradient(names[i], grad[i], before[i], want[i], k->t[i].n, 5e-6);
     expect_pads_zero("dresidual", grad[X], k->d, k->s);
+}
+
+static void run(mixin_case *k, int threads, bool keep, double *const want[TENSORS])
+{
+    const float *p[TENSORS];
+    bench b;
+    bench_device(&b, threads);
+    for (int i = 0; i < TENSORS; i++)
+        p[i] = bench_on(&b, k->all, k->t[i].f);
+    const mixin_args a = {k->s, k->d,    k->order, p[LN_W],  p[LN_B],
+                          p[W], p[BIAS], p[TAPS],  p[TAP_B], k->halo ? p[HALO] : NULL};
+    const op_cost cost = mixin_cost(b.dev, &a, keep ? KEEP_SELECTED : KEEP_INPUT);
+    bench_workspace(&b, cost.workspace);
+    float *u = keep ? buffer_floats(k->all, (k->order + 1) * k->d * k->s.B * k->s.Lp) : NULL;
+    forward(k, &b, &a, u);
+    backward(k, &b, &a, u, want);
     bench_close(&b, cost.workspace);
-    buffers_close(&all);
 }
 
 static void one_shape(int64_t B, int64_t L, int64_t d, int64_t order, bool halo)
 {
     buffers all = {0};
     rng r = rng_at(2, RNG_TEST, (uint64_t)L, (uint32_t)d);
-    mixin_case k = {.s = shape_of(B, L), .d = d, .order = order, .halo = halo};
+    mixin_case k = {.s = shape_of(B, L), .d = d, .order = order, .halo = halo, .all = &all};
     const int64_t n = B * k.s.Lp, rows = (order + 1) * d;
     const int64_t counts[] = {0, 2 * d * B, d, d, rows * d, rows, 3 * rows, rows};
     k.t[X] = tensor_columns(&all, &r, d, k.s, 1.5);
