@@ -138,8 +138,8 @@ static void shapes(void **state)
 {
     (void)state;
     one_shape(2, 37, 8, 32);
-    one_shape(3, 129, 12, 40); /* tiles of 256 columns cross sequences of 192 */
-    one_shape(1, 600, 6, 24);
+    one_shape(3, 129, 12, 30); /* tiles of 256 columns cross sequences of 192 */
+    one_shape(1, 600, 6, 12);
     one_shape(1, 1, 8, 16);
     one_shape(2, 64, 7, 9); /* odd channels, no pads */
 }

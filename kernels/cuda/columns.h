@@ -11,8 +11,8 @@ extern "C" {
 #endif
 
 /* Wide intermediates are made a chunk of columns at a time: large enough to fill a GPU with every
- * product, small beside the tensors of a model. Tests make it tiny, so that every shape has several
- * chunks. */
+ * product, small beside the tensors of a model. Tests make this and the other bounds tiny, so that
+ * small shapes have several chunks, segments, tiles a block (launch/cuda.cmake). */
 #ifndef CUDA_CHUNK_BYTES
 #define CUDA_CHUNK_BYTES ((int64_t)64 << 20)
 #endif
@@ -53,7 +53,10 @@ static inline size_t doubles_size(int64_t n)
 
 /* A block of a kernel that walks rows takes SEGMENT columns of one row; block r * segments + s is
  * segment s of row r. */
-#define SEGMENT 4096
+#ifndef CUDA_SEGMENT
+#define CUDA_SEGMENT 4096
+#endif
+#define SEGMENT CUDA_SEGMENT
 static inline int64_t segments_of(int64_t columns)
 {
     return (columns + SEGMENT - 1) / SEGMENT;

@@ -10,7 +10,11 @@
 #include <math.h>
 
 #define GROUPS (BLOCK_THREADS / WARP) /* warps that share the channels of a tile */
-#define BACKWARD_BLOCKS 512           /* at most: four for each SM of the largest GPU */
+#ifndef CUDA_LN_BLOCKS
+#define CUDA_LN_BLOCKS                                                                             \
+    512 /* of the backward pass, at most: four for each SM of the largest GPU                      \
+         */
+#endif
 
 /* Mean and sum of squared deviations of `count` numbers. */
 typedef struct {
@@ -189,7 +193,7 @@ KERNEL(ln_backward_columns)
 static int64_t backward_blocks(int64_t columns)
 {
     const int64_t tiles = (columns + WARP - 1) / WARP;
-    return tiles < BACKWARD_BLOCKS ? tiles : BACKWARD_BLOCKS;
+    return tiles < CUDA_LN_BLOCKS ? tiles : CUDA_LN_BLOCKS;
 }
 
 extern "C" size_t ln_backward_workspace_cuda(int64_t d, int64_t columns)
