@@ -1,38 +1,8 @@
 /* ranks: 1
- * Products in every form against a plain loop, the vector functions against libm in double, and
- * what device_open promises: threads as asked, rates that are rates. */
-#include "kernels/cpu/gemm.h"
+ * What stands beside products on a CPU (test_products): the vector functions against libm in
+ * double, and what device_open promises: threads as asked, rates that are rates. */
 #include "kernels/cpu/vmath.h"
 #include "tests/oracle.h"
-
-static void products(void **state)
-{
-    (void)state;
-    rng r = rng_at(1, RNG_TEST, 0, 0);
-    for (int trial = 0; trial < 200; trial++) {
-        const int64_t M = 1 + (int64_t)rng_below(&r, 70), N = 1 + (int64_t)rng_below(&r, 270);
-        const int64_t K = 1 + (int64_t)rng_below(&r, 90), extra = (int64_t)rng_below(&r, 5);
-        const bool ta = trial & 1, tb = trial & 2, add = trial & 4;
-        const int64_t lda = (ta ? M : K) + extra, ldb = (tb ? K : N) + extra, ldc = N + extra;
-        buffers all = {0};
-        tensor A = tensor_random(&all, &r, (ta ? K : M) * lda, 1.0),
-               B = tensor_random(&all, &r, (tb ? N : K) * ldb, 1.0);
-        tensor C = tensor_random(&all, &r, M * ldc, 1.0);
-        for (int64_t m = 0; m < M; m++)
-            for (int64_t n = 0; n < N; n++) {
-                double sum = add ? C.d[m * ldc + n] : 0.0;
-                for (int64_t k = 0; k < K; k++)
-                    sum +=
-                        A.d[ta ? k * lda + m : m * lda + k] * B.d[tb ? n * ldb + k : k * ldb + n];
-                C.d[m * ldc + n] = sum;
-                if (!add)
-                    C.f[m * ldc + n] = NAN; /* must not be read */
-            }
-        gemm_f32(ta, tb, M, N, K, A.f, lda, B.f, ldb, add ? 1.0f : 0.0f, C.f, ldc);
-        expect_close("product", C.f, C.d, M * ldc, 2e-6);
-        buffers_close(&all);
-    }
-}
 
 static void elementary(void **state)
 {
@@ -126,7 +96,7 @@ static void short_workspace(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(products), cmocka_unit_test(elementary),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(elementary),
                                        cmocka_unit_test(log_of_one_and), cmocka_unit_test(opening),
                                        cmocka_unit_test(short_workspace)};
     return cmocka_run_group_tests(tests, NULL, NULL);
