@@ -1,8 +1,14 @@
-/* ranks: 1
+/* ranks: 1   on: cuda
  * classify: pooled, logits, loss and every gradient against a naive evaluation in double and its
  * central differences; mean and last pooling, with and without norm, with and without hidden layer,
  * sequences without a label. */
 #include "tests/oracle.h"
+
+#ifdef TEST_CUDA
+#define MOST_THREADS 1 /* the host's: kernels do not know them */
+#else
+#define MOST_THREADS 3
+#endif
 
 enum { X, LN_W, LN_B, WH, BH, WO, BO, TENSORS };
 static const char *const names[] = {"residual", "ln_w", "ln_b", "Wh", "bh", "Wo", "bo"};
@@ -54,56 +60,76 @@ static double oracle(void *context)
     return sum;
 }
 
-static classify_args args_of(const classify_case *k)
+/* Everything where the device finds it. */
+static classify_args args_of(const classify_case *k, bench *b, buffers *of)
 {
+    const float *t[TENSORS];
+    for (int i = 0; i < TENSORS; i++)
+        t[i] = bench_on(b, of, k->t[i].f);
     return (classify_args){.s = k->s,
                            .d = k->d,
                            .H = k->H,
                            .classes = k->classes,
                            .last = k->last,
-                           .ln_w = k->norm ? k->t[LN_W].f : NULL,
-                           .ln_b = k->norm ? k->t[LN_B].f : NULL,
-                           .Wh = k->t[WH].f,
-                           .bh = k->t[BH].f,
-                           .Wo = k->t[WO].f,
-                           .bo = k->t[BO].f,
-                           .labels = k->labels};
+                           .ln_w = k->norm ? t[LN_W] : NULL,
+                           .ln_b = k->norm ? t[LN_B] : NULL,
+                           .Wh = t[WH],
+                           .bh = t[BH],
+                           .Wo = t[WO],
+                           .bo = t[BO],
+                           .labels = bench_on(b, of, k->labels)};
 }
 
-static void run(classify_case *k, int threads, double loss_want, double *const want[TENSORS])
+static void forward(classify_case *k, buffers *of, bench *b, double loss_want)
 {
-    const classify_args a = args_of(k);
+    classify_args a = args_of(k, b, of);
+    const float *x = bench_on(b, of, k->t[X].f);
     buffers all = {0};
-    bench b;
-    loss_sum loss = {-1, -1};
-    bench_device(&b, threads);
-    const op_cost cost = classify_cost(b.dev, &a);
-    bench_workspace(&b, cost.workspace);
+    loss_sum loss = {-1, -1}, none = {-1, -1};
     float *pooled = buffer_floats(&all, k->s.B * k->d),
           *logits = buffer_floats(&all, k->s.B * k->classes);
-    OK(classify_forward(b.dev, &a, k->t[X].f, pooled, logits, &loss, &b.ws));
+    OK(classify_forward(b->dev, &a, x, bench_on(b, &all, pooled), bench_on(b, &all, logits), &loss,
+                        &b->ws));
+    a.labels = NULL;
+    OK(classify_forward(b->dev, &a, x, NULL, NULL, &none, &b->ws));
+    bench_back(b);
     expect_close("pooled", pooled, k->pooled, k->s.B * k->d, 3e-6);
     expect_close("logits", logits, k->logits, k->s.B * k->classes, 3e-6);
     assert_true(fabs(loss.sum - loss_want) <= 5e-6 * fabs(loss_want));
     assert_int_equal(loss.count, k->count);
-    classify_args unlabelled = a;
-    unlabelled.labels = NULL;
-    OK(classify_forward(b.dev, &unlabelled, k->t[X].f, NULL, NULL, &loss, &b.ws));
-    assert_true(loss.sum == 0 && loss.count == 0);
+    assert_true(none.sum == 0 && none.count == 0);
+    bench_forget(b);
+    buffers_close(&all);
+}
+
+static void run(classify_case *k, buffers *of, int threads, double loss_want,
+                double *const want[TENSORS])
+{
+    buffers all = {0};
+    bench b;
+    loss_sum loss = {-1, -1};
+    bench_device(&b, threads);
+    const classify_args planned = args_of(k, &b, of);
+    const op_cost cost = classify_cost(b.dev, &planned);
+    bench_workspace(&b, cost.workspace);
+    forward(k, of, &b, loss_want);
 
     bench_poison(&b);
-    float *grad[TENSORS], *before[TENSORS] = {0};
+    const classify_args a = args_of(k, &b, of);
+    float *grad[TENSORS], *before[TENSORS] = {0}, *on[TENSORS];
     rng r = rng_at(9, RNG_TEST, 0, 0);
     for (int i = 0; i < TENSORS; i++) {
         grad[i] = buffer_floats(&all, k->t[i].n);
-        if (i == X)
-            continue; /* written */
-        before[i] =
-            tensor_random(&all, &r, k->t[i].n, 0.02).f; /* small: what is added keeps its digits */
-        memcpy(grad[i], before[i], (size_t)k->t[i].n * sizeof(float));
+        if (i != X) { /* which is written */
+            before[i] = tensor_random(&all, &r, k->t[i].n, 0.02)
+                            .f; /* small: what is added keeps its digits */
+            memcpy(grad[i], before[i], (size_t)k->t[i].n * sizeof(float));
+        }
+        on[i] = bench_on(&b, &all, grad[i]);
     }
-    const classify_grads g = {grad[LN_W], grad[LN_B], grad[WH], grad[BH], grad[WO], grad[BO]};
-    OK(classify_backward(b.dev, &a, k->t[X].f, &loss, grad[X], &g, &b.ws));
+    const classify_grads g = {on[LN_W], on[LN_B], on[WH], on[BH], on[WO], on[BO]};
+    OK(classify_backward(b.dev, &a, bench_on(&b, of, k->t[X].f), &loss, on[X], &g, &b.ws));
+    bench_back(&b);
     assert_true(fabs(loss.sum - loss_want) <= 5e-6 * fabs(loss_want));
     for (int i = 0; i < TENSORS; i++)
         expect_gradient(names[i], grad[i], before[i], want[i], k->t[i].n, 1e-5);
@@ -132,8 +158,8 @@ static void one_shape(int64_t B, int64_t L, int64_t d, int64_t H, int last, bool
         want[i] =
             differences(oracle, &k, k.t[i].d, k.t[i].n, i == X && !last ? 1 + k.t[i].n / 300 : 1);
     const double loss = oracle(&k);
-    for (int threads = 1; threads <= 3; threads++)
-        run(&k, threads, loss, want);
+    for (int threads = 1; threads <= MOST_THREADS; threads++)
+        run(&k, &all, threads, loss, want);
     for (int i = 0; i < TENSORS; i++)
         free(want[i]);
     free(k.pooled);

@@ -1,7 +1,13 @@
-/* ranks: 1
+/* ranks: 1   on: cuda
  * head: logits, losses and every gradient against a naive evaluation in double and its central
  * differences; columns without target, no targets at all, logits far apart. */
 #include "tests/oracle.h"
+
+#ifdef TEST_CUDA
+#define MOST_THREADS 1 /* the host's: kernels do not know them */
+#else
+#define MOST_THREADS 3
+#endif
 
 enum { X, LN_W, LN_B, E, TENSORS };
 static const char *const names[] = {"residual", "ln_w", "ln_b", "E"};
@@ -43,19 +49,30 @@ static double oracle(void *context)
     return sum;
 }
 
-static void run(head_case *k, int threads, double loss_want, double *const want[TENSORS])
+/* Everything where the device finds it. */
+static head_args args_of(const head_case *k, bench *b, buffers *of)
 {
-    head_args a = {k->s, k->d, k->V, k->t[LN_W].f, k->t[LN_B].f, k->t[E].f, k->targets};
+    return (head_args){.s = k->s,
+                       .d = k->d,
+                       .V = k->V,
+                       .ln_w = bench_on(b, of, k->t[LN_W].f),
+                       .ln_b = bench_on(b, of, k->t[LN_B].f),
+                       .E = bench_on(b, of, k->t[E].f),
+                       .targets = bench_on(b, of, k->targets)};
+}
+
+static void forward(head_case *k, buffers *of, bench *b, double loss_want)
+{
+    head_args a = args_of(k, b, of);
     const int64_t n = k->s.B * k->s.Lp;
+    const float *x = bench_on(b, of, k->t[X].f);
     buffers all = {0};
-    bench b;
     loss_sum loss = {-1, -1};
-    bench_device(&b, threads);
-    const op_cost cost = head_cost(b.dev, &a);
-    bench_workspace(&b, cost.workspace);
     float *hidden = buffer_floats(&all, k->d * n), *logits = buffer_floats(&all, k->V * n);
     float *token = buffer_floats(&all, n);
-    OK(head_forward(b.dev, &a, k->t[X].f, hidden, logits, token, &loss, &b.ws));
+    OK(head_forward(b->dev, &a, x, bench_on(b, &all, hidden), bench_on(b, &all, logits),
+                    bench_on(b, &all, token), &loss, &b->ws));
+    bench_back(b);
     expect_close("hidden", hidden, k->hidden, k->d * n, 2e-6);
     expect_close("logits", logits, k->logits, k->V * n, 2e-6);
     expect_close("token_loss", token, k->token, n, 5e-6);
@@ -65,27 +82,55 @@ static void run(head_case *k, int threads, double loss_want, double *const want[
     assert_true(fabs(loss.sum - loss_want) <= 2e-6 * fabs(loss_want));
     assert_int_equal(loss.count, k->count);
 
-    bench_poison(&b);
+    bench_poison(b);
+    a = args_of(k, b, of);
+    x = bench_on(b, of, k->t[X].f);
+    loss = (loss_sum){-1, -1};
+    OK(head_forward(b->dev, &a, x, NULL, NULL, NULL, &loss, &b->ws)); /* a loss and nothing else */
+    bench_back(b);
+    assert_true(fabs(loss.sum - loss_want) <= 2e-6 * fabs(loss_want));
+
+    a = args_of(k, b, of);
+    x = bench_on(b, of, k->t[X].f);
     a.targets = NULL; /* no loss, and outputs that nobody wants */
-    OK(head_forward(b.dev, &a, k->t[X].f, NULL, logits, NULL, &loss, &b.ws));
+    float *on = bench_on(b, &all, logits), *any = bench_on(b, &all, token);
+    OK(head_forward(b->dev, &a, x, NULL, on, NULL, &loss, &b->ws));
+    assert_int_equal(head_backward(b->dev, &a, x, &loss, any, any, any, any, &b->ws),
+                     STATUS_INTERNAL);
+    bench_back(b);
     expect_close("logits alone", logits, k->logits, k->V * n, 2e-6);
     assert_true(loss.sum == 0 && loss.count == 0);
-    assert_int_equal(head_backward(b.dev, &a, k->t[X].f, &loss, hidden, token, token, token, &b.ws),
-                     STATUS_INTERNAL);
-    a.targets = k->targets;
+    bench_forget(b);
+    buffers_close(&all);
+}
+
+static void run(head_case *k, buffers *of, int threads, double loss_want,
+                double *const want[TENSORS])
+{
+    buffers all = {0};
+    bench b;
+    loss_sum loss = {-1, -1};
+    bench_device(&b, threads);
+    const head_args planned = args_of(k, &b, of);
+    const op_cost cost = head_cost(b.dev, &planned);
+    bench_workspace(&b, cost.workspace);
+    forward(k, of, &b, loss_want);
 
     bench_poison(&b);
-    float *grad[TENSORS], *before[TENSORS] = {0};
+    const head_args a = args_of(k, &b, of);
+    float *grad[TENSORS], *before[TENSORS] = {0}, *on[TENSORS];
     rng r = rng_at(9, RNG_TEST, 0, 0);
     for (int i = 0; i < TENSORS; i++) {
         grad[i] = buffer_floats(&all, k->t[i].n);
-        if (i == X)
-            continue; /* written */
-        before[i] = tensor_random(&all, &r, k->t[i].n, 1.0).f;
-        memcpy(grad[i], before[i], (size_t)k->t[i].n * sizeof(float));
+        if (i != X) { /* which is written */
+            before[i] = tensor_random(&all, &r, k->t[i].n, 1.0).f;
+            memcpy(grad[i], before[i], (size_t)k->t[i].n * sizeof(float));
+        }
+        on[i] = bench_on(&b, &all, grad[i]);
     }
-    loss = (loss_sum){-1, -1};
-    OK(head_backward(b.dev, &a, k->t[X].f, &loss, grad[X], grad[LN_W], grad[LN_B], grad[E], &b.ws));
+    OK(head_backward(b.dev, &a, bench_on(&b, of, k->t[X].f), &loss, on[X], on[LN_W], on[LN_B],
+                     on[E], &b.ws));
+    bench_back(&b);
     assert_true(fabs(loss.sum - loss_want) <= 2e-6 * fabs(loss_want));
     assert_int_equal(loss.count, k->count);
     for (int i = 0; i < TENSORS; i++)
@@ -117,8 +162,8 @@ static void one_shape(int64_t B, int64_t L, int64_t d, int64_t V, double scale)
     for (int i = 0; i < TENSORS; i++)
         want[i] = differences(oracle, &k, k.t[i].d, k.t[i].n, 1 + k.t[i].n / 150);
     const double loss = oracle(&k);
-    for (int threads = 1; threads <= 3; threads++)
-        run(&k, threads, loss, want);
+    for (int threads = 1; threads <= MOST_THREADS; threads++)
+        run(&k, &all, threads, loss, want);
     for (int i = 0; i < TENSORS; i++)
         free(want[i]);
     free(k.hidden);

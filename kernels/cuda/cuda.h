@@ -120,6 +120,23 @@ status mlp_forward_cuda(device *dev, const mlp_args *a, const float *x, float *h
                         arena *ws);
 status mlp_backward_cuda(device *dev, const mlp_args *a, const float *x, const float *h,
                          float *dresidual, const mlp_grads *grads, arena *ws);
+size_t head_workspace_cuda(const device *dev, const head_args *a);
+status head_forward_cuda(device *dev, const head_args *a, const float *residual, float *hidden,
+                         float *logits, float *token_loss, loss_sum *loss, arena *ws);
+status head_backward_cuda(device *dev, const head_args *a, const float *residual, loss_sum *loss,
+                          float *dresidual, float *dln_w, float *dln_b, float *dE, arena *ws);
+size_t classify_workspace_cuda(const device *dev, const classify_args *a);
+status classify_forward_cuda(device *dev, const classify_args *a, const float *residual,
+                             float *pooled, float *logits, loss_sum *loss, arena *ws);
+status classify_backward_cuda(device *dev, const classify_args *a, const float *residual,
+                              loss_sum *loss, float *dresidual, const classify_grads *grads,
+                              arena *ws);
+size_t sites_workspace_cuda(const device *dev, const sites_args *a);
+status sites_forward_cuda(device *dev, const sites_args *a, const float *residual,
+                          float *class_logits, float *site_logits, double *sequence_nll,
+                          loss_sum *loss, arena *ws);
+status sites_backward_cuda(device *dev, const sites_args *a, const float *residual, loss_sum *loss,
+                           float *dresidual, const sites_grads *grads, float *drows, arena *ws);
 status norm_squares_cuda(device *dev, const float *x, int64_t n, double *sum, arena *ws);
 status adamw_update_cuda(device *dev, const adamw_args *a, int64_t n, float *p, const float *g,
                          float *m, float *v);
