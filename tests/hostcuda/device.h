@@ -39,6 +39,9 @@ void hostcuda_enqueue(const void *kernel, const char *name, dim3 grid, dim3 bloc
 #define gridDim hostcuda_grid_size
 #define warpSize 32
 
+#undef __launch_bounds__
+#define __launch_bounds__(...) /* registers: there are none here */
+
 #undef __shared__
 #define __shared__ shared_memory_goes_through_the_SHARED_macro
 
