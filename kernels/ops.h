@@ -330,7 +330,9 @@ status rows_reduce(device *dev, int64_t n, int64_t k, const int32_t *slot, const
  * every step: the steps that a row sat out (zero gradient, moments decaying, learning rate of each
  * step) are replayed first. unique (count) slots, sum (count, k) gradients times `scale`; tables p,
  * m, v (slots, k); last (slots) int64: the last step applied to the row, -1 for none; lr_of_step
- * (step + 1) learning rates. */
+ * (step + 1) learning rates, in the device's memory like every other array. A row that had this
+ * step, or a later one, is STATUS_INTERNAL: at once and with nothing changed on a CPU; on a GPU
+ * that row stays as it is, and the next device_wait says so. */
 typedef struct {
     double b1, b2, eps, scale;
     int64_t step;

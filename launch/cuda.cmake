@@ -78,7 +78,7 @@ if(cuda_kind STREQUAL HOST)
   file(GLOB cu CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/cuda/*.cu)
   cuda_sources_for_host(${cu})
   # Small shapes shall have several chunks, segments and tiles a block.
-  target_compile_definitions(kernels_cuda PRIVATE CUDA_CHUNK_BYTES=32768 CUDA_SEGMENT=512 CUDA_LN_BLOCKS=3)
+  target_compile_definitions(kernels_cuda PRIVATE CUDA_CHUNK_BYTES=32768 CUDA_SEGMENT=512 CUDA_LN_BLOCKS=3 SORT_ROUNDS=2)
   target_include_directories(kernels_cuda SYSTEM PUBLIC ${CROCUTA_CUDA_INCLUDE})
   target_compile_definitions(kernels_cuda PRIVATE CONV_CHUNK_BYTES=524288 FILTER_SPAN_BYTES=32768)
 endif()

@@ -1,18 +1,26 @@
-/* ranks: 1
+/* ranks: 1   on: cuda
  * ranges: sums over ragged ranges against a sum in double, empty and long ranges, absent slots, a
  * first entry that is not 0; and the way back, rows_reduce with `of`, against differences of the
  * sums (which are linear: the transpose). */
 #include "tests/oracle.h"
 
+#ifdef TEST_CUDA
+#define THREADS 1 /* they mean nothing to a GPU */
+#else
+#define THREADS 3
+#endif
+
 typedef struct {
+    buffers *all; /* where the arrays lie */
     int64_t columns, k, rows, n;
     int64_t *start;
     int32_t *slot, *of;
 } ranges_case;
 
-static void ranges_fill(ranges_case *c, buffers *all, rng *r, int64_t longest)
+static void ranges_fill(ranges_case *c, rng *r, int64_t longest)
 {
     enum { FIRST = 3 };
+    buffers *all = c->all;
     const int64_t room = FIRST + c->columns * (4 + longest);
     c->start = buffer_take(all, (size_t)(c->columns + 1) * sizeof *c->start);
     c->slot = buffer_take(all, (size_t)room * sizeof *c->slot);
@@ -37,11 +45,14 @@ static void backward(const ranges_case *c, device *dev, const tensor *grad)
     buffers all = {0};
     const int64_t first = c->start[0], n = c->n, k = c->k;
     bench b = {.dev = dev};
-    bench_workspace(&b, 16 * n + 256);
+    bench_workspace(&b, (int64_t)rows_reduce_workspace(dev, n, k));
     int32_t *unique = buffer_take(&all, (size_t)n * sizeof *unique);
     float *sum = buffer_floats(&all, n * k);
     int64_t count = -1, seen = 0;
-    OK(rows_reduce(dev, n, k, c->slot + first, c->of + first, grad->f, unique, sum, &count, &b.ws));
+    const int32_t *slot = bench_on(&b, c->all, c->slot), *of = bench_on(&b, c->all, c->of);
+    OK(rows_reduce(dev, n, k, slot + first, of + first, bench_on(&b, c->all, grad->f),
+                   bench_on(&b, &all, unique), bench_on(&b, &all, sum), &count, &b.ws));
+    bench_back(&b);
     double *want = calloc((size_t)(c->rows * k), sizeof *want);
     bool *used = calloc((size_t)c->rows, sizeof *used);
     for (int64_t i = first; i < first + n; i++) {
@@ -59,6 +70,7 @@ static void backward(const ranges_case *c, device *dev, const tensor *grad)
             assert_true(used[unique[u]] && sum[u * k + e] == (float)want[unique[u] * k + e]);
     free(used);
     free(want);
+    bench_forget(&b);
     device_arena_close(b.dev, &b.ws);
     buffers_close(&all);
 }
@@ -67,28 +79,31 @@ static void one_case(int64_t columns, int64_t k, int64_t rows, int64_t longest)
 {
     buffers all = {0};
     rng r = rng_at(21, RNG_TEST, (uint64_t)columns, (uint32_t)k);
-    ranges_case c = {.columns = columns, .k = k, .rows = rows};
-    ranges_fill(&c, &all, &r, longest);
+    ranges_case c = {.all = &all, .columns = columns, .k = k, .rows = rows};
+    ranges_fill(&c, &r, longest);
     const tensor A = tensor_random(&all, &r, rows * k, 1.0),
                  grad = tensor_random(&all, &r, columns * k, 1.0);
     double *want = calloc((size_t)(columns * k), sizeof *want);
     for (int64_t i = 0; i < columns * k; i++)
         for (int64_t j = c.start[i / k]; j < c.start[i / k + 1]; j++)
             want[i] += c.slot[j] < 0 ? 0 : A.d[c.slot[j] * k + i % k];
-    const ranges_args a = {columns, k, c.start, c.slot, A.f};
     float *first = NULL;
-    for (int threads = 1; threads <= 3; threads++) {
+    for (int threads = 1; threads <= THREADS; threads++) {
         bench b;
         bench_device(&b, threads);
+        const ranges_args a = {columns, k, bench_on(&b, &all, c.start), bench_on(&b, &all, c.slot),
+                               bench_on(&b, &all, A.f)};
         assert_int_equal(ranges_cost(b.dev, &a, c.n).workspace, 0);
         float *out = buffer_floats(&all, columns * k);
-        OK(ranges_forward(b.dev, &a, out, &b.ws));
+        OK(ranges_forward(b.dev, &a, bench_on(&b, &all, out), &b.ws));
+        bench_back(&b);
         expect_close("sums", out, want, columns * k, 2e-6);
         for (int64_t i = 0; i < columns * k; i++)
             assert_true(c.start[i / k] < c.start[i / k + 1] || out[i] == 0.0f);
         if (first)
             assert_memory_equal(first, out, (size_t)(columns * k) * sizeof *out);
         first = out;
+        bench_forget(&b);
         backward(&c, b.dev, &grad);
         device_close(&b.dev);
     }
@@ -101,7 +116,11 @@ static void sums_of_ranges(void **state)
     (void)state;
     one_case(1, 4, 3, 2);
     one_case(37, 7, 20, 10);
+#ifdef TEST_CUDA
+    one_case(200, 32, 90, 700);
+#else
     one_case(1000, 32, 500, 700); /* the usual width */
+#endif
     one_case(300, 33, 5000, 60);
     one_case(129, 67, 200, 9);
 }

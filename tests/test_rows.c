@@ -1,8 +1,14 @@
-/* ranks: 1
+/* ranks: 1   on: cuda
  * rows_reduce against a plain sum; rows_adam and rows_catch_up against dense Adam in double that
  * sees a zero gradient wherever a row was not touched: random access, schedule, clipping, a table
  * written and read back in the middle, pauses longer than the replay. */
 #include "tests/oracle.h"
+
+#ifdef TEST_CUDA
+#define THREADS 1 /* they mean nothing to a GPU */
+#else
+#define THREADS 4
+#endif
 
 static void *copy_of(buffers *all, const void *from, size_t bytes)
 {
@@ -19,13 +25,17 @@ typedef struct {
     int64_t count;
 } reduced;
 
+/* slot and grad lie in `all`; so does the result. */
 static reduced reduce_on(device *dev, buffers *all, int64_t n, int64_t k, const int32_t *slot,
                          const float *grad)
 {
     bench b = {.dev = dev};
     bench_workspace(&b, (int64_t)rows_reduce_workspace(dev, n, k));
     reduced o = {buffer_take(all, (size_t)n * sizeof(int32_t)), buffer_floats(all, n * k), -1};
-    OK(rows_reduce(dev, n, k, slot, NULL, grad, o.unique, o.sum, &o.count, &b.ws));
+    OK(rows_reduce(dev, n, k, bench_on(&b, all, slot), NULL, bench_on(&b, all, grad),
+                   bench_on(&b, all, o.unique), bench_on(&b, all, o.sum), &o.count, &b.ws));
+    bench_back(&b);
+    bench_forget(&b);
     assert_int_equal(b.ws.used, 0);
     device_arena_close(b.dev, &b.ws);
     return o;
@@ -79,7 +89,7 @@ static void reduce_case(int64_t n, int64_t k, uint64_t range, int negative)
     }
     reduced first = reduce(&all, 1, n, k, slot, grad.f);
     expect_reduced(n, k, slot, grad.f, &first);
-    for (int threads = 2; threads <= 4; threads++) {
+    for (int threads = 2; threads <= THREADS; threads++) {
         reduced o = reduce(&all, threads, n, k, slot, grad.f);
         assert_int_equal(o.count, first.count);
         assert_memory_equal(o.unique, first.unique, (size_t)o.count * sizeof(int32_t));
@@ -99,6 +109,7 @@ static void sums_of_duplicates(void **state)
     reduce_case(4000, 5, 70000, 9);
     reduce_case(2500, 33, INT32_MAX, 3); /* four passes of the sort */
     reduce_case(2500, 2, 16777216, 0);
+    reduce_case(140000, 1, 60, 5); /* many tiles */
 }
 
 /* ---- rows_adam ---- */
@@ -112,6 +123,42 @@ typedef struct {
     float *p, *m, *v;
     int64_t *last;
 } lazy_table;
+
+/* Where the device finds a table that lies in `all`. */
+static lazy_table table_on(bench *b, buffers *all, const lazy_table *t)
+{
+    return (lazy_table){bench_on(b, all, t->p), bench_on(b, all, t->m), bench_on(b, all, t->v),
+                        bench_on(b, all, t->last)};
+}
+
+/* rows_adam on a table and a schedule in `all`, rows in `now`; what it says by the next wait. */
+static status step_on(bench *b, buffers *all, buffers *now, const rows_adam_args *a, int64_t count,
+                      int64_t k, const int32_t *unique, const float *sum, const lazy_table *table)
+{
+    const lazy_table t = table_on(b, all, table);
+    rows_adam_args on = *a;
+    on.lr_of_step = bench_on(b, all, a->lr_of_step);
+    status st = rows_adam(b->dev, &on, count, k, bench_on(b, now, unique), bench_on(b, now, sum),
+                          t.p, t.m, t.v, t.last);
+    if (st == STATUS_OK)
+        st = device_wait(b->dev);
+    bench_back(b);
+    bench_forget(b);
+    return st;
+}
+
+static void catch_up_on(bench *b, buffers *all, buffers *now, const rows_adam_args *a,
+                        int64_t count, int64_t k, const int32_t *unique, const lazy_table *table,
+                        float *out)
+{
+    const lazy_table t = table_on(b, all, table);
+    rows_adam_args on = *a;
+    on.lr_of_step = bench_on(b, all, a->lr_of_step);
+    OK(rows_catch_up(b->dev, &on, count, k, bench_on(b, now, unique), t.p, t.m, t.v, t.last,
+                     bench_on(b, now, out)));
+    bench_back(b);
+    bench_forget(b);
+}
 
 /* grad NULL: zeros */
 static void dense_step(dense_table *t, const rows_adam_args *a, int64_t row, const double *grad)
@@ -155,14 +202,14 @@ static void tables_open(buffers *all, dense_table *d, lazy_table *l, bool zero)
 }
 
 /* Every row replayed to a->step against the dense table; the lazy one stays as it is. */
-static void expect_caught_up(bench *b, const rows_adam_args *a, const dense_table *d,
+static void expect_caught_up(bench *b, buffers *all, const rows_adam_args *a, const dense_table *d,
                              const lazy_table *l, double bound)
 {
-    buffers all = {0};
+    buffers now = {0};
     const int64_t n = d->slots * d->k;
-    float *p = copy_of(&all, l->p, (size_t)n * sizeof(float));
-    float *out = buffer_floats(&all, n), *some = buffer_floats(&all, 2 * d->k);
-    OK(rows_catch_up(b->dev, a, d->slots, d->k, NULL, l->p, l->m, l->v, l->last, out));
+    float *p = copy_of(&now, l->p, (size_t)n * sizeof(float));
+    float *out = buffer_floats(&now, n), *some = buffer_floats(&now, 2 * d->k);
+    catch_up_on(b, all, &now, a, d->slots, d->k, NULL, l, out);
     assert_memory_equal(p, l->p, (size_t)n * sizeof(float));
     double worst = 0, scale = 1e-30;
     for (int64_t i = 0; i < n; i++) {
@@ -172,11 +219,13 @@ static void expect_caught_up(bench *b, const rows_adam_args *a, const dense_tabl
     if (!(worst / scale < bound))
         fail_msg("step %lld: rows differ from dense Adam by %.2e", (long long)a->step,
                  worst / scale);
-    const int32_t two[2] = {(int32_t)d->slots - 1, 0};
-    OK(rows_catch_up(b->dev, a, 2, d->k, two, l->p, l->m, l->v, l->last, some));
+    int32_t *two = buffer_take(&now, 2 * sizeof *two);
+    two[0] = (int32_t)d->slots - 1;
+    two[1] = 0;
+    catch_up_on(b, all, &now, a, 2, d->k, two, l, some);
     assert_memory_equal(some, out + (d->slots - 1) * d->k, (size_t)d->k * sizeof(float));
     assert_memory_equal(some + d->k, out, (size_t)d->k * sizeof(float));
-    buffers_close(&all);
+    buffers_close(&now);
 }
 
 /* Rows of one step: low numbers often, high ones rarely, the last never, row 1 at step 0 only. */
@@ -209,28 +258,33 @@ static void dense_apply(dense_table *d, const rows_adam_args *a, int64_t n, cons
     free(sum);
 }
 
+#ifdef TEST_CUDA
+#define STEPS 50
+#else
+#define STEPS 300
+#endif
 static void random_access(int64_t k, double b1, double b2, bool zero)
 {
-    enum { STEPS = 300, TOUCHED = 24, SLOTS = 60 };
+    enum { TOUCHED = 24, SLOTS = 60 };
     buffers all = {0};
     rng r = rng_at(9, RNG_TEST, (uint64_t)k, 0);
     dense_table d = {.slots = SLOTS, .k = k};
     lazy_table l;
     tables_open(&all, &d, &l, zero);
     const float *lr = schedule(&all, STEPS);
-    int32_t slot[TOUCHED];
     bench b;
     bench_device(&b, 2);
     for (int64_t step = 0; step < STEPS; step++) {
         buffers now = {0};
         const rows_adam_args a = {b1, b2, 1e-8, step % 4 ? 1.0 : 0.3, step, lr};
+        int32_t *slot = buffer_take(&now, TOUCHED * sizeof *slot);
         const int64_t n = touch(&r, step, TOUCHED, SLOTS, slot);
         tensor grad = tensor_random(&now, &r, n * k, 1e-3);
         reduced o = reduce_on(b.dev, &now, n, k, slot, grad.f);
-        OK(rows_adam(b.dev, &a, o.count, k, o.unique, o.sum, l.p, l.m, l.v, l.last));
+        OK(step_on(&b, &all, &now, &a, o.count, k, o.unique, o.sum, &l));
         dense_apply(&d, &a, n, slot, grad.f);
         if (step % 37 == 0 || step == STEPS - 1)
-            expect_caught_up(&b, &a, &d, &l, 2e-6);
+            expect_caught_up(&b, &all, &a, &d, &l, 2e-6);
         buffers_close(&now);
         if (step == STEPS / 2) { /* a checkpoint: the table as it is, read by another process */
             const size_t bytes = (size_t)(SLOTS * k) * sizeof(float);
@@ -267,17 +321,17 @@ static void as_dense_adam(void **state)
 static void long_pauses(void **state)
 {
     (void)state;
-    enum { STEPS = 6000, SLOTS = 5, K = 16 };
+    enum { LONG = 6000, SLOTS = 5, K = 16 };
     const int64_t touched[SLOTS] = {0, 3, 40, 900, 5990};
     buffers all = {0};
     rng r = rng_at(10, RNG_TEST, 0, 0);
     dense_table d = {.slots = SLOTS, .k = K};
     lazy_table l;
     tables_open(&all, &d, &l, false);
-    const float *lr = schedule(&all, STEPS);
+    const float *lr = schedule(&all, LONG);
     bench b;
     bench_device(&b, 1);
-    for (int64_t step = 0; step < STEPS; step++) {
+    for (int64_t step = 0; step < LONG; step++) {
         const rows_adam_args a = {0.9, 0.999, 1e-8, 1.0, step, lr};
         for (int32_t row = 0; row < SLOTS; row++) {
             double grad[K] = {0};
@@ -285,18 +339,39 @@ static void long_pauses(void **state)
                 dense_step(&d, &a, row, grad);
                 continue;
             }
-            float g[K];
+            buffers now = {0};
+            float *g = buffer_floats(&now, K);
             for (int e = 0; e < K; e++)
                 grad[e] = (double)(g[e] = (float)(rng_normal(&r) * pow(10, -e)));
-            OK(rows_adam(b.dev, &a, 1, K, &row, g, l.p, l.m, l.v, l.last));
+            OK(step_on(&b, &all, &now, &a, 1, K, copy_of(&now, &row, sizeof row), g, &l));
+            buffers_close(&now);
             dense_step(&d, &a, row, grad);
         }
     }
-    const rows_adam_args a = {0.9, 0.999, 1e-8, 1.0, STEPS - 1, lr};
+    const rows_adam_args a = {0.9, 0.999, 1e-8, 1.0, LONG - 1, lr};
     float *out = buffer_floats(&all, SLOTS * K);
-    OK(rows_catch_up(b.dev, &a, SLOTS, K, NULL, l.p, l.m, l.v, l.last, out));
+    catch_up_on(&b, &all, &all, &a, SLOTS, K, NULL, &l, out);
     for (int64_t i = 0; i < SLOTS * K; i++)
         assert_true(fabs((double)out[i] - d.p[i]) <= 2e-7 * fabs(d.p[i]) + 1e-8);
+    device_close(&b.dev);
+    buffers_close(&all);
+}
+
+/* Before the first step nothing is replayed: rows as they are. */
+static void before_the_first_step(void **state)
+{
+    (void)state;
+    enum { SLOTS = 9, K = 5 };
+    buffers all = {0};
+    dense_table d = {.slots = SLOTS, .k = K};
+    lazy_table l;
+    tables_open(&all, &d, &l, false);
+    const rows_adam_args a = {.eps = 1e-8, .step = -1};
+    float *out = buffer_floats(&all, SLOTS * K);
+    bench b;
+    bench_device(&b, 1);
+    catch_up_on(&b, &all, &all, &a, SLOTS, K, NULL, &l, out);
+    assert_memory_equal(out, l.p, SLOTS * K * sizeof(float));
     device_close(&b.dev);
     buffers_close(&all);
 }
@@ -304,26 +379,26 @@ static void long_pauses(void **state)
 static void same_bits_on_any_threads(void **state)
 {
     (void)state;
-    enum { SLOTS = 1000, K = 17, STEPS = 12 };
+    enum { SLOTS = 1000, K = 17, SOME = 12 };
     buffers all = {0};
     dense_table d = {.slots = SLOTS, .k = K};
     lazy_table l[3];
-    const float *lr = schedule(&all, STEPS);
+    const float *lr = schedule(&all, SOME);
     for (int t = 0; t < 3; t++) {
         rng r = rng_at(12, RNG_TEST, 0, 0);
         tables_open(&all, &d, &l[t], false);
         bench b;
         bench_device(&b, t + 1);
-        for (int64_t step = 0; step < STEPS; step++) {
+        for (int64_t step = 0; step < SOME; step++) {
             buffers now = {0};
             const rows_adam_args a = {0.9, 0.999, 1e-8, 1.0, step, lr};
-            int32_t rows[SLOTS];
+            int32_t *rows = buffer_take(&now, SLOTS * sizeof *rows);
             int64_t n = 0;
             for (int32_t i = 0; i < SLOTS; i++)
                 if (rng_below(&r, 3) == 0)
                     rows[n++] = i;
             tensor grad = tensor_random(&now, &r, n * K, 1.0);
-            OK(rows_adam(b.dev, &a, n, K, rows, grad.f, l[t].p, l[t].m, l[t].v, l[t].last));
+            OK(step_on(&b, &all, &now, &a, n, K, rows, grad.f, &l[t]));
             buffers_close(&now);
         }
         device_close(&b.dev);
@@ -342,16 +417,18 @@ static void twice_is_refused(void **state)
     dense_table d = {.slots = 2, .k = 3};
     lazy_table l;
     tables_open(&all, &d, &l, false);
-    const float lr[2] = {1e-3f, 1e-3f}, grad[3] = {1, 2, 3};
+    const float rates[2] = {1e-3f, 1e-3f}, grad[3] = {1, 2, 3};
     const int32_t row = 1;
+    const float *lr = copy_of(&all, rates, sizeof rates), *g = copy_of(&all, grad, sizeof grad);
+    const int32_t *rows = copy_of(&all, &row, sizeof row);
     const rows_adam_args a = {0.9, 0.999, 1e-8, 1.0, 1, lr};
     bench b;
     bench_device(&b, 1);
-    OK(rows_adam(b.dev, &a, 1, 3, &row, grad, l.p, l.m, l.v, l.last));
+    OK(step_on(&b, &all, &all, &a, 1, 3, rows, g, &l));
     const float before = l.p[3];
-    assert_int_equal(rows_adam(b.dev, &a, 1, 3, &row, grad, l.p, l.m, l.v, l.last),
-                     STATUS_INTERNAL);
+    assert_int_equal(step_on(&b, &all, &all, &a, 1, 3, rows, g, &l), STATUS_INTERNAL);
     assert_true(l.p[3] == before);
+    OK(device_wait(b.dev)); /* said once */
     device_close(&b.dev);
     buffers_close(&all);
 }
@@ -361,7 +438,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sums_of_duplicates), cmocka_unit_test(as_dense_adam),
         cmocka_unit_test(long_pauses),        cmocka_unit_test(same_bits_on_any_threads),
-        cmocka_unit_test(twice_is_refused),
+        cmocka_unit_test(twice_is_refused),   cmocka_unit_test(before_the_first_step),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

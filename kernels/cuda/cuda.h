@@ -58,6 +58,7 @@ typedef struct {
     double *host;            /* pinned, 8 numbers: what an operation that waits tells the host */
     struct cuda_note *notes; /* pinned, CUDA_NOTES of them: results that wait for device_wait */
     int n_notes;
+    int32_t refused_row;         /* a note of rows_adam: a row that had its step already, or -1 */
     void *gemm, *gemm_workspace; /* gemm.cu */
     void *fft;                   /* fft.cu */
     cuda_block *blocks;
@@ -89,12 +90,20 @@ status download_cuda(device *dev, void *to, const void *from, size_t bytes);
 status device_wait_cuda(device *dev);
 status clear_cuda(device *dev, void *at, size_t bytes);
 status copy_cuda(device *dev, void *to, const void *from, size_t bytes);
+size_t embed_workspace_cuda(const device *dev, const embed_args *a);
 size_t mixin_workspace_cuda(const device *dev, const mixin_args *a, bool kept);
 size_t filter_workspace_cuda(const device *dev, const filter_args *a);
 size_t conv_workspace_cuda(const device *dev, const conv_args *a);
 size_t mixout_workspace_cuda(const device *dev, const mixout_args *a);
 size_t mlp_workspace_cuda(const device *dev, const mlp_args *a, bool kept);
+size_t head_workspace_cuda(const device *dev, const head_args *a);
+size_t classify_workspace_cuda(const device *dev, const classify_args *a);
+size_t sites_workspace_cuda(const device *dev, const sites_args *a);
+size_t rows_reduce_workspace_cuda(const device *dev, int64_t n, int64_t k);
 int64_t conv_points_cuda(int64_t L);
+status embed_forward_cuda(device *dev, const embed_args *a, float *residual, arena *ws);
+status embed_backward_cuda(device *dev, const embed_args *a, const float *dresidual, float *dE,
+                           float *const *dA, float *const *dBm, arena *ws);
 status mixin_forward_cuda(device *dev, const mixin_args *a, const float *residual, float *u,
                           float *gates, float *g, arena *ws);
 status mixin_regate_cuda(device *dev, const mixin_args *a, const float *u, float *gates, float *g,
@@ -120,18 +129,16 @@ status mlp_forward_cuda(device *dev, const mlp_args *a, const float *x, float *h
                         arena *ws);
 status mlp_backward_cuda(device *dev, const mlp_args *a, const float *x, const float *h,
                          float *dresidual, const mlp_grads *grads, arena *ws);
-size_t head_workspace_cuda(const device *dev, const head_args *a);
 status head_forward_cuda(device *dev, const head_args *a, const float *residual, float *hidden,
                          float *logits, float *token_loss, loss_sum *loss, arena *ws);
 status head_backward_cuda(device *dev, const head_args *a, const float *residual, loss_sum *loss,
                           float *dresidual, float *dln_w, float *dln_b, float *dE, arena *ws);
-size_t classify_workspace_cuda(const device *dev, const classify_args *a);
 status classify_forward_cuda(device *dev, const classify_args *a, const float *residual,
                              float *pooled, float *logits, loss_sum *loss, arena *ws);
 status classify_backward_cuda(device *dev, const classify_args *a, const float *residual,
                               loss_sum *loss, float *dresidual, const classify_grads *grads,
                               arena *ws);
-size_t sites_workspace_cuda(const device *dev, const sites_args *a);
+status ranges_forward_cuda(device *dev, const ranges_args *a, float *out, arena *ws);
 status sites_forward_cuda(device *dev, const sites_args *a, const float *residual,
                           float *class_logits, float *site_logits, double *sequence_nll,
                           loss_sum *loss, arena *ws);
@@ -140,6 +147,14 @@ status sites_backward_cuda(device *dev, const sites_args *a, const float *residu
 status norm_squares_cuda(device *dev, const float *x, int64_t n, double *sum, arena *ws);
 status adamw_update_cuda(device *dev, const adamw_args *a, int64_t n, float *p, const float *g,
                          float *m, float *v);
+status rows_reduce_cuda(device *dev, int64_t n, int64_t k, const int32_t *slot, const int32_t *of,
+                        const float *grad, int32_t *unique, float *sum, int64_t *count, arena *ws);
+status rows_adam_cuda(device *dev, const rows_adam_args *a, int64_t count, int64_t k,
+                      const int32_t *unique, const float *sum, float *p, float *m, float *v,
+                      int64_t *last);
+status rows_catch_up_cuda(device *dev, const rows_adam_args *a, int64_t count, int64_t k,
+                          const int32_t *unique, const float *p, const float *m, const float *v,
+                          const int64_t *last, float *out);
 
 extern const ops_table ops_cuda;
 

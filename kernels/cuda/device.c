@@ -206,10 +206,18 @@ status download_cuda(device *dev, void *to, const void *from, size_t bytes)
 static status notes_deliver(cuda_state *c)
 {
     const int n = c->n_notes;
+    int32_t refused = -1;
     c->n_notes = 0;
     TRY_CUDA(cudaStreamSynchronize(c->stream));
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n; i++) {
         memcpy(c->notes[i].to, c->notes[i].value, c->notes[i].bytes);
+        if (c->notes[i].to == &c->refused_row && refused < 0)
+            refused = c->refused_row;
+    }
+    if (refused >= 0)
+        return fail(STATUS_INTERNAL,
+                    "rows: row %d had this step, or a later one, already; resume from a checkpoint",
+                    (int)refused);
     return STATUS_OK;
 }
 
