@@ -155,8 +155,10 @@ extern "C" status fft_run_cuda(device *dev, fft_direction direction, int64_t poi
         float *rows = real + done * points;
         cufftComplex *spectra = (cufftComplex *)spectrum + done * fft_spectrum(points);
         TRY(CUFFT(cufftSetWorkArea(p->handle, work)));
-        TRY(CUFFT(direction == FFT_FORWARD ? cufftExecR2C(p->handle, rows, spectra)
-                                           : cufftExecC2R(p->handle, spectra, rows)));
+        if (direction == FFT_FORWARD)
+            TRY(CUFFT(cufftExecR2C(p->handle, rows, spectra)));
+        else
+            TRY(CUFFT(cufftExecC2R(p->handle, spectra, rows)));
         done += p->batch;
     }
     return STATUS_OK;

@@ -19,9 +19,9 @@ static inline int64_t fft_spectrum(int64_t points)
 }
 
 /* Bytes of work area that `batch` transforms are given. cuFFT tells what it needs only once a GPU
- * is there, and a plan of memory is made without one: this is what it needs by experience, twice
- * (one copy of the data at smooth sizes; NVIDIA's own estimates never exceed eight). Where it
- * wants more, fewer transforms run at a time. */
+ * is there, and a plan of memory is made without one: twice the spectra, where a transform of a
+ * smooth size is expected to need about one copy of its data. Where cuFFT asks for more, fewer
+ * transforms run at a time. */
 static inline size_t fft_work_bytes(int64_t points, int64_t batch)
 {
     return ((size_t)batch * (size_t)fft_spectrum(points) * 16 + 255) / 256 * 256;
