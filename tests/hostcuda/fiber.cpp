@@ -231,6 +231,38 @@ void barrier_open(void)
         fibers[(size_t)i].now = READY;
 }
 
+/* Those of threads [begin, end) that can go on, until each waits or ends; whether there were any.
+ */
+bool run_some(int begin, int end)
+{
+    bool moved = false;
+    const walk turn((uint64_t)(end - begin));
+    for (uint64_t i = 0; i < turn.n; i++) {
+        fiber *f = &fibers[(uint64_t)begin + turn.at(i)];
+        if (f->now == READY) {
+            to_fiber(f);
+            moved = true;
+        }
+    }
+    return moved;
+}
+
+/* NORMAL: all threads in turns. REVERSE: a warp at a time, each as far as it gets without the
+ * others, so that a warp runs ahead from barrier to barrier. RANDOM: the one or the other. */
+bool run_round(void)
+{
+    if (order == HOSTCUDA_NORMAL || (order == HOSTCUDA_RANDOM && next_random() % 2))
+        return run_some(0, threads);
+    bool moved = false;
+    const walk turn((uint64_t)((threads + LANES - 1) / LANES));
+    for (uint64_t i = 0; i < turn.n; i++) {
+        const int begin = (int)turn.at(i) * LANES, end = begin + LANES;
+        while (run_some(begin, end < threads ? end : threads))
+            moved = true;
+    }
+    return moved;
+}
+
 void run_block(void)
 {
     memset(shared, 0xFF, running->shared);
@@ -241,15 +273,8 @@ void run_block(void)
         f.thread = {(unsigned)i % b.x, (unsigned)i / b.x % b.y, (unsigned)i / b.x / b.y};
     }
     for (;;) {
-        bool moved = false, left = false;
-        const walk turn((uint64_t)threads);
-        for (int i = 0; i < threads; i++) {
-            fiber *f = &fibers[turn.at((uint64_t)i)];
-            if (f->now == READY) {
-                to_fiber(f);
-                moved = true;
-            }
-        }
+        const bool moved = run_round();
+        bool left = false;
         for (int i = 0; i < threads; i++)
             left |= fibers[(size_t)i].now != ENDED;
         if (!left)

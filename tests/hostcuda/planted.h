@@ -13,8 +13,11 @@ extern "C" {
 status planted_shift(cudaStream_t s, int n, int past, const float *x, float *y);
 /* y[i] = x[n - 1 - i] through shared memory, one block of n threads; `barrier`: as it should be. */
 status planted_flip(cudaStream_t s, int n, bool barrier, const float *x, float *y);
-/* As above in blocks that each take what the block before has written: an order that CUDA does not
- * promise. y (blocks): y[b] = y[b - 1] + 1. */
+/* y[0], y[1]: sums of 1 and of 2 over a block of 64 threads through the same shared memory;
+ * `barrier`: between the two, as it should be. */
+status planted_sums(cudaStream_t s, bool barrier, float *y);
+/* As planted_flip in blocks that each take what the block before has written: an order that CUDA
+ * does not promise. y (blocks): y[b] = y[b - 1] + 1. */
 status planted_chain(cudaStream_t s, int blocks, float *y);
 /* A barrier that some threads do not reach (0), that they reach on another line (1), a shuffle that
  * some lanes miss (2), and the same without a fault (3). One block of 64. */

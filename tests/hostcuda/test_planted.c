@@ -190,6 +190,28 @@ static void divergence(void **state)
 
 /* ---- orders that CUDA does not promise */
 
+static bool summed(bool barrier, hostcuda_order order)
+{
+    cudaStream_t s = stream_new();
+    float *y = device_floats(s, 2, NULL), got[2];
+    hostcuda_set_order(order, 5);
+    OK(planted_sums(s, barrier, y));
+    host_floats(s, 2, got, y);
+    hostcuda_set_order(HOSTCUDA_NORMAL, 1);
+    OK(CUDA(cudaFree(y)));
+    OK(CUDA(cudaStreamDestroy(s)));
+    return got[0] == 64 && got[1] == 128;
+}
+
+/* One warp reads what another, a barrier ahead, has written over. */
+static void a_warp_runs_ahead(void **state)
+{
+    (void)state;
+    for (int order = HOSTCUDA_NORMAL; order <= HOSTCUDA_RANDOM; order++)
+        assert_true(summed(true, (hostcuda_order)order));
+    assert_false(summed(false, HOSTCUDA_REVERSE));
+}
+
 static bool chained(hostcuda_order order)
 {
     cudaStream_t s = stream_new();
@@ -383,12 +405,17 @@ static void left_behind(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(out_of_bounds),        cmocka_unit_test(freed),
-        cmocka_unit_test(shared_out_of_bounds), cmocka_unit_test(missing_barrier),
-        cmocka_unit_test(divergence),           cmocka_unit_test(order_of_blocks),
-        cmocka_unit_test(missing_event),        cmocka_unit_test(copies),
-        cmocka_unit_test(too_few_bytes),        cmocka_unit_test(host_and_device),
-        cmocka_unit_test(left_behind)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(out_of_bounds),
+                                       cmocka_unit_test(freed),
+                                       cmocka_unit_test(shared_out_of_bounds),
+                                       cmocka_unit_test(missing_barrier),
+                                       cmocka_unit_test(a_warp_runs_ahead),
+                                       cmocka_unit_test(divergence),
+                                       cmocka_unit_test(order_of_blocks),
+                                       cmocka_unit_test(missing_event),
+                                       cmocka_unit_test(copies),
+                                       cmocka_unit_test(too_few_bytes),
+                                       cmocka_unit_test(host_and_device),
+                                       cmocka_unit_test(left_behind)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
