@@ -27,6 +27,12 @@ int comm_size(const comm *c);
 int comm_local_rank(const comm *c); /* among the ranks of this node */
 int comm_local_size(const comm *c);
 const char *comm_host(const comm *c);
+/* Where groups share a node: this rank's place among all ranks that compute there, and how many
+ * they are. Without comm_set_place, and for every other group, local rank and local size; groups
+ * made by a split have their parent's. */
+int comm_place(const comm *c);
+int comm_places(const comm *c);
+void comm_set_place(comm *c, int place, int places);
 
 /* Ranks with the same colour form a group, ordered by key. A negative colour: no group (*out NULL).
  */

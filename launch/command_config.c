@@ -4,7 +4,9 @@
 #include "launch/shipped.h"
 #include "runtime/core/config.h"
 #include "runtime/core/nearest.h"
+#include "runtime/core/sweep_file.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -45,6 +47,19 @@ static bool is_preset(const char *name)
     return false;
 }
 
+static status print_file(const char *path)
+{
+    char piece[4096];
+    size_t n;
+    FILE *in = fopen(path, "rb");
+    if (!in)
+        return fail(STATUS_USAGE, "%s: %s; look at its permissions", path, strerror(errno));
+    while ((n = fread(piece, 1, sizeof piece, in)) > 0)
+        fwrite(piece, 1, n, stdout);
+    fclose(in);
+    return STATUS_OK;
+}
+
 static status print_one(const char *name)
 {
     config *c = calloc(1, sizeof *c);
@@ -52,6 +67,10 @@ static status print_one(const char *name)
         return fail(STATUS_MEMORY, "%s: no memory for a configuration; close other programs", name);
     char path[CONFIG_TEXT];
     status st;
+    if (shipped_find(name, path) && sweep_file_is(path)) {
+        free(c);
+        return print_file(path); /* its comments are its own */
+    }
     if (shipped_find(name, path)) {
         config_defaults(c);
         st = config_read(c, path);

@@ -4,10 +4,8 @@
 #include "launch/device_option.h"
 #include "launch/versions.h"
 #include "runtime/core/config.h"
-#include "runtime/core/version.h"
 #include "runtime/train/trainer.h"
 
-#include <jansson.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,27 +18,6 @@ typedef struct {
     int64_t max_steps;
     const char *from;
 } training_options;
-
-/* versions.json: what `crocuta --version` prints, line by line. */
-static char *versions_text(void)
-{
-    char *text = NULL, *json = NULL;
-    size_t bytes = 0;
-    FILE *f = open_memstream(&text, &bytes);
-    if (!f)
-        return NULL;
-    versions_print(f);
-    fclose(f);
-    json_t *lines = json_array();
-    for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n"))
-        json_array_append_new(lines, json_string(line));
-    json_t *o = json_pack("{s:s, s:s, s:o}", "version", version_number(), "commit",
-                          version_commit(), "lines", lines);
-    json = o ? json_dumps(o, JSON_INDENT(2)) : NULL;
-    json_decref(o);
-    free(text);
-    return json;
-}
 
 /* Ranks of this node that train: a dedicated coordinator needs no core. */
 static status training_ranks(const cli *c, const config *cfg, int *ranks)
@@ -91,7 +68,7 @@ static status run(const cli *c, const training_command *what, const training_opt
 {
     int ranks = 1;
     TRY(comm_agree(c->world, training_ranks(c, cfg, &ranks)));
-    char *command = calloc(1, COMMAND_TEXT), *versions = versions_text();
+    char *command = calloc(1, COMMAND_TEXT), *versions = versions_json();
     status st = command && versions
                     ? STATUS_OK
                     : fail(STATUS_MEMORY, "%s: no memory; close other programs", c->argv[0]);

@@ -5,5 +5,7 @@
 #include <stdio.h>
 
 void versions_print(FILE *to);
+/* The same for versions.json; to be freed by the caller, NULL without memory. */
+char *versions_json(void);
 
 #endif

@@ -76,6 +76,22 @@ int comm_local_size(const comm *c)
     return c->local_size;
 }
 
+int comm_place(const comm *c)
+{
+    return c->places > 0 ? c->place : c->local_rank;
+}
+
+int comm_places(const comm *c)
+{
+    return c->places > 0 ? c->places : c->local_size;
+}
+
+void comm_set_place(comm *c, int place, int places)
+{
+    c->place = place;
+    c->places = places;
+}
+
 const char *comm_host(const comm *c)
 {
     return c->host;
@@ -101,6 +117,8 @@ static status wrap_or_free(comm *c, MPI_Comm part, comm **out)
         MPI_Comm_free(&part);
         return st;
     }
+    (*out)->place = c->place;
+    (*out)->places = c->places;
     (*out)->chunk = c->chunk;
     (*out)->timeout_s = c->timeout_s;
     return STATUS_OK;

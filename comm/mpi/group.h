@@ -33,9 +33,10 @@ struct comm {
     MPI_Comm handle; /* collectives */
     MPI_Comm mail;   /* comm_post and comm_poll: their tags never meet a collective's */
     int rank, size, local_rank, local_size;
-    int64_t chunk;    /* elements a call */
-    double timeout_s; /* 0: none */
-    int conclusion;   /* comm_conclude's: outlives a call that gave up */
+    int place, places; /* places 0: local_rank, local_size */
+    int64_t chunk;     /* elements a call */
+    double timeout_s;  /* 0: none */
+    int conclusion;    /* comm_conclude's: outlives a call that gave up */
     char host[256];
     letter *sent, *spare_letters;
     comm_request *spare_requests;

@@ -111,6 +111,19 @@ void config_defaults(config *c)
     }
 }
 
+/* A key's value as it stands behind the `=` of an override. */
+static status set_text(config *c, int i, const char *value, const char *where)
+{
+    const field *f = &config_fields[i];
+    if ((f->count > 1 || f->kind == FIELD_STAGES) && *value != '\0')
+        TRY(config_read_value(c, i, where, value));
+    else
+        TRY(field_set(f, c, 0, (scalar){value, strlen(value), false}, where));
+    c->given[i] = GIVEN_OVERRIDE;
+    c->line[i] = 0;
+    return STATUS_OK;
+}
+
 status config_override(config *c, const char *assignment)
 {
     char shown[128];
@@ -127,18 +140,16 @@ status config_override(config *c, const char *assignment)
             return fail(STATUS_USAGE, "%s: %s is a section; write %s.KEY=VALUE", shown, key, key);
         return config_unknown(shown, key);
     }
-    const field *f = &config_fields[i];
     if (c->given[i] == GIVEN_OVERRIDE)
         return fail(STATUS_USAGE, "%s: %s is given twice on the command line; keep one", shown,
-                    f->key);
-    const char *value = equals + 1;
-    if ((f->count > 1 || f->kind == FIELD_STAGES) && *value != '\0')
-        TRY(config_read_value(c, i, shown, value));
-    else
-        TRY(field_set(f, c, 0, (scalar){value, strlen(value), false}, shown));
-    c->given[i] = GIVEN_OVERRIDE;
-    c->line[i] = 0;
-    return STATUS_OK;
+                    config_fields[i].key);
+    return set_text(c, i, equals + 1, shown);
+}
+
+status config_set(config *c, const char *key, const char *value, const char *where)
+{
+    const int i = config_find(key, strlen(key));
+    return i < 0 ? config_unknown(where, key) : set_text(c, i, value, where);
 }
 
 void config_forget_overrides(config *c)

@@ -169,6 +169,9 @@ status config_read_text(config *c, const char *name, const char *text, size_t by
 status config_override(config *c, const char *assignment);
 void config_forget_overrides(config *c);
 
+/* A key's value by the same rules, in place of whatever it had; messages begin with `where`. */
+status config_set(config *c, const char *key, const char *value, const char *where);
+
 /* Fills what a preset implies and checks what needs more than one key. `with_data`: data.path is
  * required. Call once after the file and the overrides. */
 status config_finish(config *c, bool with_data);

@@ -1,6 +1,7 @@
 /* Memory that is left: see memory.h. */
 #include "runtime/core/memory.h"
 
+#include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -59,6 +60,16 @@ static int64_t limit_left(void)
     const int64_t pages = number_in("/proc/self/statm");
     const int64_t left = (int64_t)r.rlim_cur - (pages > 0 ? pages : 0) * sysconf(_SC_PAGESIZE);
     return left > 0 ? left : 1;
+}
+
+void memory_peak_begin(void)
+{
+    malloc_trim(0);
+    FILE *to = fopen("/proc/self/clear_refs", "w");
+    if (!to)
+        return;
+    fputs("5", to); /* proc(5): resets the peak resident set size */
+    fclose(to);
 }
 
 int64_t memory_available(void)

@@ -9,4 +9,8 @@
  * group or a limit of the process says so. 0: not known. */
 int64_t memory_available(void);
 
+/* The process's high-water mark begins anew, freed memory given back first: several runs of one
+ * process each have one of their own. Where the system does not allow it, the mark stays. */
+void memory_peak_begin(void);
+
 #endif

@@ -233,6 +233,14 @@ static status run_context(evaluation *e, const site_counts *counts, panel *p, co
     return STATUS_OK;
 }
 
+static status stop_requested(const evaluation *e)
+{
+    if (!e->o.stop || !e->o.stop())
+        return STATUS_OK;
+    return fail(STATUS_STOPPED, "%s: its evaluation was stopped on request; run it again",
+                e->o.model);
+}
+
 /* A context that nobody's blocks are long enough for is left out, unless the user named it and
  * nothing is left. */
 static status run_contexts(evaluation *e, const site_counts *counts, panel *p, comm *c)
@@ -240,6 +248,7 @@ static status run_contexts(evaluation *e, const site_counts *counts, panel *p, c
     for (int k = 0; k < e->o.n_contexts; k++) {
         context_result *r = &e->context[e->n_contexts];
         const int64_t n = e->o.contexts[k];
+        TRY(comm_agree(c, stop_requested(e)));
         TRY(comm_agree(c, window_set_tile(e->d, e->x, e->o.split, n,
                                           e->o.stride > 0 ? e->o.stride : n, &r->windows)));
         if (r->windows.n == 0) {
@@ -362,22 +371,27 @@ static status run_sites(evaluation *e, comm *c)
     return STATUS_OK;
 }
 
+/* Of the rows that a model sees: the look-up beside it may see as much. */
+static int64_t finest_alpha(const config *c)
+{
+    return c->position.encoding == ENCODING_FPE_MULTI ? 1 : c->position.alpha;
+}
+
 static status run_perplexity(evaluation *e, comm *c)
 {
     const context_result *r = &e->context[e->main_context];
     perplexity_result *p = &e->perplexity;
-    *p =
-        (perplexity_result){.context = r->windows.context,
-                            .n_people = r->n_people,
-                            .n_windows = r->windows.n,
-                            .targets = r->windows.n * (r->windows.context - 1),
-                            .alpha = e->model ? evaluate_model_config(e->model)->position.alpha : 1,
-                            .autoregressive = NAN,
-                            .position_conditioned = NAN,
-                            .lookup_autoregressive = NAN,
-                            .lookup_position = NAN,
-                            .next_site = NAN,
-                            .next_site_nats_per_site = NAN};
+    *p = (perplexity_result){.context = r->windows.context,
+                             .n_people = r->n_people,
+                             .n_windows = r->windows.n,
+                             .targets = r->windows.n * (r->windows.context - 1),
+                             .alpha = e->model ? finest_alpha(evaluate_model_config(e->model)) : 1,
+                             .autoregressive = NAN,
+                             .position_conditioned = NAN,
+                             .lookup_autoregressive = NAN,
+                             .lookup_position = NAN,
+                             .next_site = NAN,
+                             .next_site_nats_per_site = NAN};
     if (e->o.baselines[BASELINE_LOOKUP])
         TRY(comm_agree(c, run_lookups(e, &r->windows, p)));
     if (!e->model || !evaluate_model_predicts(e->model))
@@ -416,6 +430,7 @@ status evaluate_run(const evaluate_options *o, comm *c, evaluation **out)
     TRY_GOTO(done, comm_agree(c, panel_for(e, &p)));
     TRY_GOTO(done, run_contexts(e, &counts, p, c));
     e->main_context = choose_main_context(e);
+    TRY_GOTO(done, comm_agree(c, stop_requested(e)));
     TRY_GOTO(done, run_perplexity(e, c));
     TRY_GOTO(done, run_sites(e, c));
     e->seconds = clock_monotonic_s() - start;

@@ -31,6 +31,8 @@ typedef struct {
     uint64_t seed;
     int threads;
     device_kind device;
+    int (*stop)(void); /* asked between contexts on all ranks: not 0 on one of them stops it
+                          (STATUS_STOPPED, nothing kept); NULL: it goes to its end */
 } evaluate_options;
 
 /* One method at one context. */

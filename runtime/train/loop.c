@@ -36,6 +36,8 @@ static status gradients(trainer *t, const feed *f, int64_t step, train_sums *sum
 static status exchange(trainer *t, step_sums *s)
 {
     unsigned commands = 0;
+    if (t->worker == 0 && t->ask->tick)
+        t->ask->tick(t->ask->tick_context, t->state.step, t->sched.steps);
     TRY(coordinator_ask(&t->link, &commands));
     const bool signalled = t->ask->config->checkpoint.on_signal && signals_seen();
     const double start_s = clock_monotonic_s();

@@ -15,6 +15,7 @@
 
 #define LOCK_NAME "lock"
 #define LOCK_TEXT 256
+#define SWEEP_MARK "sweep.json" /* a folder of many runs */
 
 static void path_of(char *path, size_t size, const char *run, const char *name)
 {
@@ -96,7 +97,7 @@ static status lock_take(run_directory *r)
     return STATUS_OK;
 }
 
-status run_directory_check(run_directory *r, const char *path, bool resume, bool force)
+static status take_path(run_directory *r, const char *path)
 {
     *r = (run_directory){.lock = -1};
     size_t n = strlen(path);
@@ -105,6 +106,12 @@ status run_directory_check(run_directory *r, const char *path, bool resume, bool
     memcpy(r->path, path, n + 1);
     while (n > 1 && r->path[n - 1] == '/')
         r->path[--n] = '\0';
+    return STATUS_OK;
+}
+
+status run_directory_check(run_directory *r, const char *path, bool resume, bool force)
+{
+    TRY(take_path(r, path));
     struct stat s;
     if (stat(path, &s) != 0)
         return STATUS_OK;
@@ -112,7 +119,7 @@ status run_directory_check(run_directory *r, const char *path, bool resume, bool
         return fail(STATUS_USAGE, "%s: it is a file, not a run directory; give another -o", path);
     if (empty_folder(path))
         return STATUS_OK;
-    if (!is_run(path))
+    if (there(path, SWEEP_MARK) || !is_run(path))
         return fail(STATUS_USAGE, "%s: the folder holds something that is no run; give another -o",
                     path);
     TRY(lock_take(r));
@@ -133,6 +140,21 @@ static status make_folder(const char *path)
                     "free space",
                     path, strerror(errno));
     return STATUS_OK;
+}
+
+status run_directory_hold(run_directory *r, const char *path, const char *mark)
+{
+    struct stat s;
+    TRY(take_path(r, path));
+    if (stat(path, &s) == 0 && !S_ISDIR(s.st_mode))
+        return fail(STATUS_USAGE, "%s: it is a file, and a folder is to be made; give another -o",
+                    path);
+    /* a job that died before its first line left the lock alone */
+    if (stat(path, &s) == 0 && !there(path, mark) && !empty_folder(path) &&
+        (!there(path, LOCK_NAME) || there(path, "config.yaml")))
+        return fail(STATUS_USAGE, "%s: the folder holds something else; give another -o", path);
+    TRY(make_folder(r->path));
+    return lock_take(r);
 }
 
 /* What a replaced run left: only names of ours, so that nothing else is ever taken away. */

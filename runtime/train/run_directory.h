@@ -20,6 +20,10 @@ typedef struct {
  * taken: STATUS_USAGE names the job that holds it. */
 status run_directory_check(run_directory *r, const char *path, bool resume, bool force);
 
+/* Makes a folder that is no run's, a sweep's for one, and takes its lock in the same way. Refused
+ * where it holds something and not the file `mark`, by which such a folder is known. */
+status run_directory_hold(run_directory *r, const char *path, const char *mark);
+
 /* Makes what is missing, takes the lock, clears away a replaced run, writes config.yaml,
  * command.txt and versions.json. */
 status run_directory_enter(run_directory *r, const config *c, const char *command,

@@ -107,7 +107,7 @@ static status plan_stage(const trainer *t, const stage *s, plan *p)
     status st = device_room_of(t->dev, &room);
     q.available = room.available + (t->stage ? t->memory.total : 0);
     if (device_is_host(t->dev)) /* the workers of a node share it */
-        q.available /= comm_local_size(t->roles.workers);
+        q.available /= comm_places(t->roles.workers);
     if (st == STATUS_OK)
         st = plan_of_data(c, t->data, t->draws, model_classes(t->m), &q);
     if (st == STATUS_OK)

@@ -72,6 +72,11 @@ status signals_watch(void)
     return STATUS_OK;
 }
 
+void signals_pass_on(int number)
+{
+    atomic_store(&seen, number);
+}
+
 int signals_seen(void)
 {
     return atomic_load(&seen);

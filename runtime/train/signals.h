@@ -13,6 +13,8 @@
  * thread is started (device_open, the loader). From now on they set the flag; a second INT ends the
  * process at once. Calling it again changes nothing. */
 status signals_watch(void);
+/* As if that signal had come: a request that reached another rank. */
+void signals_pass_on(int number);
 /* The signal that came last, 0: none. */
 int signals_seen(void);
 /* "TERM", "USR1", "INT" */

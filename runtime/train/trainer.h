@@ -23,6 +23,11 @@ typedef struct {
     device_kind device;
     int threads;
     const char *command, *versions; /* for command.txt and versions.json */
+    /* Called by worker 0 once a step, with the steps done and those of the run; NULL: nobody is
+     * told.
+     */
+    void (*tick)(void *context, int64_t step, int64_t steps);
+    void *tick_context;
 } train_request;
 
 /* Who this rank is. */

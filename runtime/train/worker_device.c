@@ -32,7 +32,7 @@ static status count_others(comm *workers, const device *dev, int64_t *others)
 /* A GPU of this worker's own; *shared: another worker has it as well. The same on all workers. */
 static status open_gpu(comm *workers, int threads, device **out, bool *shared)
 {
-    const int count = device_count(NULL, 0), place = comm_local_rank(workers);
+    const int count = device_count(NULL, 0), place = comm_place(workers);
     int64_t others = 0;
     *shared = false;
     status st =

@@ -1,0 +1,123 @@
+/* What trials will cost, before any of them runs: plans on their data set. Longest first keeps the
+ * groups busy to the end, and a configuration that no model can have is refused here. */
+#include "runtime/train/plan_data.h"
+#include "runtime/train/schedule.h"
+#include "runtime/train/sweep.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Only shares and order matter: products and copies of a core. */
+#define NOMINAL_FLOPS 5e10
+#define NOMINAL_BYTES 1e10
+
+typedef struct {
+    dataset *d;
+    draws *x;
+    const config *of; /* that both were opened for */
+    device *dev;
+} ground;
+
+static void leave(ground *g)
+{
+    draws_close(&g->x);
+    dataset_close(&g->d);
+    g->of = NULL;
+}
+
+/* Trials of one data set follow each other: it is opened once. */
+static status stand(ground *g, const sweep *s, const config *c, comm *alone)
+{
+    if (g->of && memcmp(&g->of->data, &c->data, sizeof c->data) == 0)
+        return STATUS_OK;
+    const bool same = g->of && strcmp(g->of->data.path, c->data.path) == 0 &&
+                      g->of->data.max_gap == c->data.max_gap;
+    char path[CONFIG_TEXT];
+    config_data_path(c, path);
+    if (!same) {
+        leave(g);
+        if (access(path, R_OK) != 0)
+            return fail(STATUS_DATA,
+                        "%s: there is no such data set; give one: crocuta sweep %s ... "
+                        "data.path=PEOPLE.h5",
+                        path, s->file->path);
+        TRY(dataset_open(path, alone, &g->d));
+        TRY(dataset_block(g->d, c->data.max_gap));
+    }
+    draws_close(&g->x);
+    config_data any = c->data;
+    any.seq_len = 0;
+    TRY(draws_open(g->d, &any, (uint64_t)c->seed, &g->x));
+    g->of = c;
+    return STATUS_OK;
+}
+
+static status weigh_part(const ground *g, const config *c, bool finetune, double *work)
+{
+    const int classes = finetune ? (int)g->d->n_labels : 0;
+    plan_request q = {.workers = (int)c->train.context_parallel, .training = true};
+    schedule steps;
+    model *m = NULL;
+    plan p;
+    TRY(schedule_open(c, finetune, &steps));
+    TRY(plan_of_data(c, g->d, g->x, classes, &q));
+    status st = model_open(c, classes, g->dev, &m);
+    if (st == STATUS_OK)
+        st = plan_make(m, c, &q, &p);
+    model_close(&m);
+    TRY(st);
+    *work += (double)steps.steps *
+             ((double)p.flops_per_step / NOMINAL_FLOPS + (double)p.bytes_per_step / NOMINAL_BYTES);
+    return STATUS_OK;
+}
+
+/* The study counts fp32 p, g, m and v of L / alpha rows of one table, L the longest chromosome. */
+static int64_t dense_bytes(const config *c, const dataset *d)
+{
+    int64_t longest = c->position.length, bytes = 0, alpha = 1;
+    const int levels = position_levels(c);
+    for (int64_t k = 0; k < d->n_chromosomes && c->position.length == CONFIG_AUTO; k++) {
+        const chromosome *h = &d->chromosomes[k];
+        const int64_t last = h->sites ? d->sites[h->site0 + h->sites - 1].position : 0;
+        longest = h->length > longest ? h->length : longest;
+        longest = last > longest ? last : longest;
+    }
+    if (levels == 1)
+        alpha = c->position.alpha;
+    for (int i = 0; i < levels; i++, alpha *= 10)
+        bytes += (longest + alpha - 1) / alpha * c->position.rank * 4 * (int64_t)sizeof(float);
+    return levels ? bytes : -1;
+}
+
+static status weigh_trial(sweep *s, sweep_trial *t, ground *g, comm *alone)
+{
+    const sweep_parts *p = &s->file->parts;
+    config c = *t->c;
+    TRY(stand(g, s, t->c, alone));
+    t->dense_bytes = dense_bytes(&c, g->d);
+    if (p->pretrain)
+        TRY(weigh_part(g, &c, false, &t->work));
+    if (p->finetune)
+        TRY(weigh_part(g, &c, true, &t->work));
+    c.objective = OBJECTIVE_POSITION_CONDITIONED;
+    if (p->position)
+        TRY(weigh_part(g, &c, false, &t->work));
+    return STATUS_OK;
+}
+
+status sweep_weigh(sweep *s, comm *alone)
+{
+    ground g = {0};
+    status st = device_describe(DEVICE_CPU, s->ask->threads, &g.dev);
+    for (int i = 0; i < s->n && st == STATUS_OK; i++) {
+        sweep_trial *t = &s->trials[i];
+        st = weigh_trial(s, t, &g, alone);
+        if (st == STATUS_USAGE)
+            st = fail(STATUS_USAGE, "%s:%d: trial %s: %.700s", s->file->path, t->line, t->name,
+                      failure_last()->text);
+    }
+    leave(&g);
+    device_close(&g.dev);
+    return st;
+}
