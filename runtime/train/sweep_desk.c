@@ -25,8 +25,8 @@ struct sweep_desk {
     desk_group *group;
     run_directory lock;
     journal events;
-    double started_s, work,
-        work_before; /* seconds; nominal, of all trials and of those done before */
+    double started_s;
+    double work; /* of all trials */
     bool stopping, told, over;
     progress show;
 };
@@ -361,7 +361,7 @@ status sweep_desk_conclude(sweep_desk *d)
     if (!first)
         return STATUS_OK;
     return fail(STATUS_INTERNAL,
-                "%s: %d of %d trials failed, %s: %.500s; mend it and give the command again with "
+                "%s: %d of %d trials failed (%s: %.500s); mend it and give the command again with "
                 "--retry",
                 s->ask->dir, failed, s->n, first->name, first->reason);
 }
