@@ -2,6 +2,7 @@
  * Every collective of comm.h at lengths 0, 1, odd, of several pieces and large; agreement; buckets
  * in flight; messages that are polled for. Expected values are computed locally from (rank, index).
  */
+#include "comm/comm_device.h"
 #include "comm/mpi/group.h"
 
 #include <setjmp.h>
@@ -445,6 +446,19 @@ static void mpi_errors(void **state)
     assert_non_null(strstr(failure_last()->text, "; "));
 }
 
+/* Where there is no such GPU, or no CUDA at all, every rank hears why. */
+static void no_such_gpu(void **state)
+{
+    (void)state;
+    comm_device *c = NULL;
+    const comm_device_options o = {.backend = COMM_AUTO};
+    assert_int_not_equal(comm_device_open(world, 99, NULL, &o, &c), STATUS_OK);
+    assert_null(c);
+    assert_non_null(strstr(failure_last()->text, "; "));
+    assert_null(strstr(failure_last()->text, "undefined symbol")); /* of the module, if it is one */
+    comm_device_close(&c);
+}
+
 int main(int argc, char **argv)
 {
     if (comm_start(&argc, &argv, &world) != STATUS_OK) {
@@ -452,14 +466,15 @@ int main(int argc, char **argv)
         return 1;
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sums),       cmocka_unit_test(maxima),
-        cmocka_unit_test(same_bits),  cmocka_unit_test(broadcasts),
-        cmocka_unit_test(gathers),    cmocka_unit_test(allgathers),
-        cmocka_unit_test(alltoalls),  cmocka_unit_test(buckets),
-        cmocka_unit_test(deadline),   cmocka_unit_test(agreement),
-        cmocka_unit_test(conclusion), cmocka_unit_test(splits),
-        cmocka_unit_test(messages),   cmocka_unit_test(message_too_long),
-        cmocka_unit_test(mpi_errors), cmocka_unit_test(message_unread),
+        cmocka_unit_test(sums),        cmocka_unit_test(maxima),
+        cmocka_unit_test(same_bits),   cmocka_unit_test(broadcasts),
+        cmocka_unit_test(gathers),     cmocka_unit_test(allgathers),
+        cmocka_unit_test(alltoalls),   cmocka_unit_test(buckets),
+        cmocka_unit_test(deadline),    cmocka_unit_test(agreement),
+        cmocka_unit_test(conclusion),  cmocka_unit_test(splits),
+        cmocka_unit_test(messages),    cmocka_unit_test(message_too_long),
+        cmocka_unit_test(mpi_errors),  cmocka_unit_test(message_unread),
+        cmocka_unit_test(no_such_gpu),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     comm_end(&world);

@@ -56,6 +56,8 @@ def faults(path, text):
             yield f"{path}: C++ is for kernels (.cu) and tests"
         if included in GPU_HEADERS and here == "kernels" and not path.startswith("kernels/cuda/"):
             yield f"{path}:{number}: {included} belongs to kernels/cuda"
+        if included in ("cuda_runtime.h", "nccl.h", "comm/device/device.h") and here == "comm" and not path.startswith(("comm/device/", "comm/nccl/")):
+            yield f"{path}:{number}: {included} belongs to comm/device and comm/nccl"
         if here in FLOORS and there == "tests":
             yield f"{path}:{number}: the program includes a test's header"
         generated = included == "version_commit.h"
@@ -81,6 +83,8 @@ def planted():
         ("kernels/a.c", "/* a */\n#include <cuda_runtime.h>\n", True),
         ("kernels/cpu/a.c", '/* a */\n#include "kernels/cuda/cuda.h"\n', True),
         ("model/a.c", "/* a */\n#include <cuda_runtime.h>\n", True),
+        ("comm/mpi/a.c", "/* a */\n#include <cuda_runtime.h>\n", True),
+        ("comm/nccl/a.c", "/* a */\n#include <nccl.h>\n", False),
         ("kernels/cuda/a.cpp", "/* a */\n#include <cuda_runtime.h>\n", True),
         ("kernels/cuda/a.cu", '/* a */\n#include "kernels/cuda/launch.cuh"\n#include <cufft.h>\n', False),
         ("launch/a.c", '/* a */\n#include "runtime/train/plan.h"\n#include <mpi.h>\n', False),

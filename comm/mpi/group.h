@@ -1,5 +1,5 @@
 /* A group of ranks as the MPI backend sees it: its communicators, who and where this rank is, and
- * what is under way. Private to comm/mpi; tests look inside to make chunks small. */
+ * what is under way. Private to comm/; tests look inside to make chunks small. */
 #ifndef CROCUTA_COMM_MPI_GROUP_H
 #define CROCUTA_COMM_MPI_GROUP_H
 

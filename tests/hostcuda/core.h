@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <set>
 #include <string>
 
 namespace hostcuda
@@ -39,6 +40,8 @@ int64_t memory_used(void);
 /* Queues work that runs when somebody waits; a NULL stream is a fault: the default stream would
  * wait for all others. */
 void enqueue(cudaStream_t stream, const char *what, std::function<void()> work);
+/* The same for work that other processes take part in: `poll` is asked until it returns true. */
+void enqueue_polled(cudaStream_t stream, const char *what, std::function<bool()> poll);
 int64_t streams_left(std::string *list);
 void schedule_from_environment(void);
 
@@ -67,6 +70,9 @@ int injected(hostcuda_kind kind);
 cudaError_t result(cudaError_t error);
 /* Plans and handles that are open, by kind of library. */
 extern int64_t plans_left, handles_left;
+/* NCCL's communicators, by name, and the device that cudaSetDevice chose. */
+extern std::set<std::string> &communicators;
+extern int device_now;
 /* "normal", "reverse", "random:7" -> the place of the name in `names`; the number after it. */
 int choice(const char *variable, const char *const *names, int count, uint64_t *seed);
 

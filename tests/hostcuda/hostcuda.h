@@ -1,4 +1,4 @@
-/* CUDA on a CPU, for tests only: the runtime, cuFFT and cuBLAS calls that the backend uses, behind
+/* CUDA on a CPU, for tests only: the runtime, cuFFT, cuBLAS and NCCL calls that we use, behind
  * NVIDIA's own headers, in a library that takes the place of theirs at link time. Any other call
  * is missing at the link. This header is what a test may ask of it; each setting can also come from
  * the environment (docs/gpu.md).
@@ -27,9 +27,10 @@ void hostcuda_set_order(hostcuda_order order, uint64_t seed);
 typedef enum { HOSTCUDA_LATE, HOSTCUDA_EAGER, HOSTCUDA_SHUFFLED } hostcuda_schedule;
 void hostcuda_set_schedule(hostcuda_schedule schedule, uint64_t seed);
 
-/* Makes the n-th call from now (1: the next) of a kind return `code` (a cudaError_t, cufftResult or
- * cublasStatus_t) and do nothing. HOSTCUDA_FAIL=KIND:N:CODE[,KIND:N:CODE] with the names below in
- * small letters: malloc, launch, copy, wait, stream, event, device, cufft, cublas. */
+/* Makes the n-th call from now (1: the next) of a kind return `code` (a cudaError_t, cufftResult,
+ * cublasStatus_t or ncclResult_t) and do nothing. HOSTCUDA_FAIL=KIND:N:CODE[,KIND:N:CODE] with the
+ * names below in small letters: malloc, launch, copy, wait, stream, event, device, cufft, cublas,
+ * nccl, ncclasync. */
 typedef enum {
     HOSTCUDA_MALLOC, /* device and pinned memory */
     HOSTCUDA_LAUNCH,
@@ -40,6 +41,9 @@ typedef enum {
     HOSTCUDA_DEVICE, /* counting and choosing devices */
     HOSTCUDA_CUFFT,
     HOSTCUDA_CUBLAS,
+    HOSTCUDA_NCCL,       /* every call but ncclCommGetAsyncError, which is asked again and again */
+    HOSTCUDA_NCCL_ASYNC, /* an exchange that begins to run: never ends, and the code is what
+                            ncclCommGetAsyncError says from then on */
     HOSTCUDA_KINDS,
 } hostcuda_kind;
 void hostcuda_fail(hostcuda_kind kind, int64_t nth, int code);
@@ -52,8 +56,9 @@ void hostcuda_set_devices(int count, int64_t memory, int major, int minor);
 /* Work area that cuFFT's plans ask for from now on, in spectra of their batch (1). */
 void hostcuda_set_fft_work(double spectra);
 
-/* What is still there: device and pinned allocations, streams, events, plans and handles, and work
- * that nobody waited for. What is left when the process exits is named and ends it with status 70.
+/* What is still there: device and pinned allocations, streams, events, plans, handles and
+ * communicators, and work that nobody waited for. What is left when the process exits is named and
+ * ends it with status 70.
  */
 int64_t hostcuda_left(void);
 

@@ -20,6 +20,9 @@ namespace hostcuda
 {
 
 int64_t plans_left = 0, handles_left = 0;
+int device_now = 0;
+/* Never destroyed: looked at when the process ends. */
+std::set<std::string> &communicators = *new std::set<std::string>;
 
 namespace
 {
@@ -36,8 +39,8 @@ int devices = 1, major = 9, minor = 0;
 std::map<const void *, int> &shared_allowed = *new std::map<const void *, int>;
 std::set<void *> &pinned = *new std::set<void *>;
 
-const char *const KIND[HOSTCUDA_KINDS] = {"malloc", "launch", "copy",  "wait",  "stream",
-                                          "event",  "device", "cufft", "cublas"};
+const char *const KIND[HOSTCUDA_KINDS] = {"malloc", "launch", "copy",   "wait", "stream",   "event",
+                                          "device", "cufft",  "cublas", "nccl", "ncclasync"};
 
 void injections_from_environment(void)
 {
@@ -65,10 +68,15 @@ std::string account(int64_t *left)
     int64_t bytes = 0;
     *left = streams_left(&list);
     const int64_t memory = memory_left(&bytes);
-    *left += memory + (int64_t)pinned.size() + plans_left + handles_left;
+    *left +=
+        memory + (int64_t)pinned.size() + plans_left + handles_left + (int64_t)communicators.size();
+    std::string names;
+    for (const std::string &each : communicators)
+        names += ", communicator " + each;
     return std::to_string(memory) + " device allocations (" + std::to_string(bytes) + " bytes), " +
            std::to_string(pinned.size()) + " pinned ones, " + list + ", " +
-           std::to_string(plans_left) + " plans, " + std::to_string(handles_left) + " handles";
+           std::to_string(plans_left) + " plans, " + std::to_string(handles_left) + " handles" +
+           names;
 }
 
 void at_exit(void)
@@ -296,7 +304,20 @@ cudaError_t cudaSetDevice(int device)
 {
     if (const int error = injected(HOSTCUDA_DEVICE))
         return result((cudaError_t)error);
-    return device >= 0 && device < devices ? cudaSuccess : result(cudaErrorInvalidDevice);
+    if (device < 0 || device >= devices)
+        return result(cudaErrorInvalidDevice);
+    device_now = device;
+    return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetPCIBusId(char *id, int bytes, int device)
+{
+    if (const int error = injected(HOSTCUDA_DEVICE))
+        return result((cudaError_t)error);
+    if (device < 0 || device >= devices)
+        return result(cudaErrorInvalidDevice);
+    snprintf(id, (size_t)bytes, "0000:%02x:00.0", device);
+    return cudaSuccess;
 }
 
 cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int device)

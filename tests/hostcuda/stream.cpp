@@ -7,6 +7,7 @@
 #include <deque>
 #include <memory>
 #include <set>
+#include <unistd.h>
 
 namespace
 {
@@ -21,6 +22,7 @@ struct record {
 struct entry {
     const char *what;
     std::function<void()> work;
+    std::function<bool()> poll;          /* in the place of work: false until it is done */
     std::shared_ptr<record> sets, needs; /* either of them or none */
 };
 
@@ -68,6 +70,8 @@ bool step(cudaStream_t stream)
         return false;
     if (stream->list.front().needs && !stream->list.front().needs->done)
         return false;
+    if (stream->list.front().poll && !stream->list.front().poll())
+        return false;
     const entry now = std::move(stream->list.front());
     stream->list.pop_front();
     if (now.work)
@@ -80,10 +84,44 @@ bool step(cudaStream_t stream)
     return true;
 }
 
+bool step_any(cudaStream_t except)
+{
+    bool moved = false;
+    for (cudaStream_t each : streams)
+        moved |= each != except && step(each);
+    return moved;
+}
+
+/* The next entry of `stream` waits for another process. What that waits for may stand in another of
+ * our streams, as on a GPU, where all of them run; but only after a while, so that a stream that
+ * forgot to wait for another one still runs ahead of it. */
+void wait_for_others(cudaStream_t stream)
+{
+    using namespace std::chrono;
+    static cudaStream_t which = nullptr;
+    static size_t length = 0;
+    static steady_clock::time_point since;
+    const auto now = steady_clock::now();
+    if (which != stream || length != stream->list.size()) {
+        which = stream;
+        length = stream->list.size();
+        since = now;
+    }
+    if (now - since > seconds(120))
+        fault("%s: two minutes without the other ranks", stream->list.front().what);
+    if (now - since > milliseconds(50))
+        step_any(stream);
+    usleep(20);
+}
+
 /* One entry on the way to the end of `stream`: its own next one, or what that waits for. */
 void step_towards(cudaStream_t stream)
 {
     while (!step(stream)) {
+        if (stream->list.front().poll) {
+            wait_for_others(stream);
+            return;
+        }
         cudaStream_t blocker = stream->list.front().needs->stream;
         if (!streams.count(blocker))
             fault("a stream ended before an event of it was recorded");
@@ -91,14 +129,6 @@ void step_towards(cudaStream_t stream)
             fault("a stream waits for an event that it records later");
         stream = blocker;
     }
-}
-
-bool step_any(cudaStream_t except)
-{
-    bool moved = false;
-    for (cudaStream_t each : streams)
-        moved |= each != except && step(each);
-    return moved;
 }
 
 void step_shuffled(cudaStream_t target)
@@ -149,7 +179,13 @@ void run_all(void)
 void enqueue(cudaStream_t stream, const char *what, std::function<void()> work)
 {
     check(stream);
-    stream->list.push_back({what, std::move(work), nullptr, nullptr});
+    stream->list.push_back({what, std::move(work), nullptr, nullptr, nullptr});
+}
+
+void enqueue_polled(cudaStream_t stream, const char *what, std::function<bool()> poll)
+{
+    check(stream);
+    stream->list.push_back({what, nullptr, std::move(poll), nullptr, nullptr});
 }
 
 int64_t streams_left(std::string *list)
@@ -268,7 +304,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
         return result((cudaError_t)error);
     event->last = std::make_shared<record>();
     event->last->stream = stream;
-    stream->list.push_back({"record of an event", nullptr, event->last, nullptr});
+    stream->list.push_back({"record of an event", nullptr, nullptr, event->last, nullptr});
     return cudaSuccess;
 }
 
@@ -281,7 +317,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
     if (const int error = injected(HOSTCUDA_EVENT))
         return result((cudaError_t)error);
     if (event->last)
-        stream->list.push_back({"wait for an event", nullptr, nullptr, event->last});
+        stream->list.push_back({"wait for an event", nullptr, nullptr, nullptr, event->last});
     return cudaSuccess;
 }
 
