@@ -40,6 +40,8 @@ typedef struct device {
     char name[128]; /* "CPU", "NVIDIA H200" */
     char id[64];    /* a GPU's own, the same for all who see it under whatever number; "": none */
     bool described; /* answers what operations cost and has none */
+    int ordinal;    /* a GPU's number in this process, and the cudaStream_t on which all of its */
+    void *stream;   /* operations are queued; NULL on a CPU. For comm_device_open. */
     double
         op_seconds[OP_KINDS]; /* wall time spent in each operation, forward and backward, so far */
 } device;

@@ -106,6 +106,8 @@ status device_open_cuda(int ordinal, int threads, device **out)
     *dev = (device){.kind = DEVICE_CUDA, .ops = &ops_cuda, .threads = threads, .state = c};
     TRY_GOTO(failed, state_open(c));
     TRY_GOTO(failed, name_device(dev, ordinal));
+    dev->ordinal = ordinal;
+    dev->stream = c->stream;
     *out = dev;
     return STATUS_OK;
 

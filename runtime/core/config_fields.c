@@ -262,7 +262,10 @@ const field config_fields[] = {
             "optimizer steps of fine-tuning, in place of train.steps; may grow on resume"),
 
     WORD("comm.backend", comm.backend, FIELD_HARMLESS, "auto",
-         "what moves bytes between ranks; nccl is not in this version", "auto", "mpi", "nccl"),
+         "what sums gradients: nccl between GPUs and mpi between CPUs (auto), or mpi in both, "
+         "through "
+         "the host's memory",
+         "auto", "mpi", "nccl"),
     WORD("comm.coordinator", comm.coordinator, FIELD_HARMLESS, "dedicated",
          "rank 0 coordinates and does not train, or worker 0 does both", "dedicated", "worker"),
     BOOL("comm.deterministic", comm.deterministic, FIELD_HARMLESS, "false",

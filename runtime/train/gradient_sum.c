@@ -1,41 +1,55 @@
 /* Gradients over the workers: see gradient_sum.h. */
 #include "runtime/train/gradient_sum.h"
 
+#include <math.h>
 #include <string.h>
 
 #define BUCKET_FLOATS                                                                              \
     (1 << 18) /* 1 MiB: large enough for bandwidth, small enough to leave early                    \
                */
 
-static bool on_host(const gradient_sum *g)
-{
-    return device_is_host(model_device(g->m));
-}
-
-status gradient_sum_open(model *m, comm *workers, gradient_sum *out)
+void gradient_sum_open(const device *dev, float *at, int64_t floats, comm *workers,
+                       gradient_sum *out)
 {
     gradient_sum *g = out;
     memset(g, 0, sizeof *g);
-    g->m = m;
+    g->dev = dev;
+    g->at = at;
     g->workers = workers;
-    g->floats = model_floats(m);
+    g->floats = floats;
     g->size = BUCKET_FLOATS;
     while ((g->floats + g->size - 1) / g->size > BUCKETS_MOST)
         g->size *= 2;
     g->all = (int)((g->floats + g->size - 1) / g->size);
-    g->at = model_gradients(m);
-    if (on_host(g))
+}
+
+status gradient_sum_connect(gradient_sum *g, const config *c)
+{
+    static const comm_backend BACKEND[] = {
+        [BACKEND_AUTO] = COMM_AUTO, [BACKEND_MPI] = COMM_MPI, [BACKEND_NCCL] = COMM_NCCL};
+    if (device_is_host(g->dev))
+        return comm_agree(g->workers, c->comm.backend != BACKEND_NCCL
+                                          ? STATUS_OK
+                                          : fail(STATUS_USAGE,
+                                                 "%s: comm.backend: nccl is for GPUs; set it to "
+                                                 "auto or use --device cuda",
+                                                 c->file));
+    if (comm_size(g->workers) == 1)
         return STATUS_OK;
-    void *copy = NULL;
-    TRY(device_host_take(model_device(m), (size_t)g->floats * sizeof(float), &copy));
-    g->at = copy;
-    return STATUS_OK;
+    return comm_device_open(g->workers, g->dev->ordinal, g->dev->stream,
+                            &(comm_device_options){.backend = BACKEND[c->comm.backend],
+                                                   .deterministic = c->comm.deterministic},
+                            &g->gpus);
+}
+
+void gradient_sum_abort(gradient_sum *g)
+{
+    comm_device_abort(g->gpus);
 }
 
 void gradient_sum_close(gradient_sum *g)
 {
-    if (g->m && !on_host(g))
-        device_host_give(model_device(g->m), g->at);
+    comm_device_close(&g->gpus);
     memset(g, 0, sizeof *g);
 }
 
@@ -46,44 +60,46 @@ void gradient_sum_begin(gradient_sum *g)
     g->st = STATUS_OK;
 }
 
+static status start_bucket(gradient_sum *g, int64_t first, int64_t count)
+{
+    float *x = g->at + first;
+    if (g->gpus)
+        return comm_device_sum(g->gpus, COMM_F32, x, count);
+    return comm_sum_start(g->workers, x, count, &g->request[g->started]);
+}
+
 /* Starts every bucket that lies below `ready`. All workers start the same ones in the same order.
  */
 static void start_below(gradient_sum *g, int64_t ready)
 {
-    while (g->st == STATUS_OK && g->started < g->all) {
+    while (g->st == STATUS_OK && g->started < g->all && comm_size(g->workers) > 1) {
         const int64_t first = g->started * g->size;
         const int64_t end = first + g->size < g->floats ? first + g->size : g->floats;
         if (end > ready)
             return;
-        g->st = comm_sum_start(g->workers, g->at + first, end - first, &g->request[g->started]);
+        g->st = start_bucket(g, first, end - first);
         g->started += g->st == STATUS_OK;
     }
 }
 
+/* On a GPU what fills the bucket is only queued, and so is the sum, behind it. */
 void gradient_sum_ready(void *context, int64_t first, int64_t count)
 {
-    gradient_sum *g = context;
-    if (on_host(g)) /* on a GPU they are only queued */
-        start_below(g, first + count);
+    start_below(context, first + count);
 }
 
 status gradient_sum_start(gradient_sum *g)
 {
-    device *dev = model_device(g->m);
-    if (!on_host(g)) {
-        if (comm_size(g->workers) == 1)
-            return STATUS_OK;
-        TRY(device_download(dev, g->at, model_gradients(g->m), (size_t)g->floats * sizeof(float)));
-    }
     start_below(g, g->floats);
     return g->st;
 }
 
-status gradient_sum_wait(gradient_sum *g)
+status gradient_sum_wait(gradient_sum *g, double *busy_s)
 {
-    TRY(comm_wait(g->workers, g->request, g->started, "gradients"));
-    if (on_host(g) || comm_size(g->workers) == 1)
-        return STATUS_OK;
-    return device_upload(model_device(g->m), model_gradients(g->m), g->at,
-                         (size_t)g->floats * sizeof(float));
+    *busy_s = NAN;
+    if (!g->gpus)
+        return comm_wait(g->workers, g->request, g->started, "gradients");
+    TRY(comm_device_wait(g->gpus, "gradients"));
+    *busy_s = comm_device_times_take(g->gpus).busy_s;
+    return STATUS_OK;
 }

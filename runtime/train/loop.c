@@ -76,11 +76,11 @@ static status not_finite(trainer *t, int64_t step, const char *what, double valu
                 t->ask->run, detail);
 }
 
-static status sum_gradients(trainer *t, double *wait_s)
+static status sum_gradients(trainer *t, step_sums *s)
 {
     const double start_s = clock_monotonic_s();
-    TRY(gradient_sum_wait(&t->sum));
-    *wait_s += clock_monotonic_s() - start_s;
+    TRY(gradient_sum_wait(&t->sum, &s->busy_s));
+    s->wait_s += clock_monotonic_s() - start_s;
     return STATUS_OK;
 }
 
@@ -90,7 +90,7 @@ status trainer_gradients(trainer *t, int64_t step, step_sums *s)
     TRY(loader_next(t->load, step, &f));
     TRY(gradients(t, f, step, &s->sums));
     TRY(exchange(t, s));
-    return sum_gradients(t, &s->wait_s);
+    return sum_gradients(t, s);
 }
 
 /* One step: t->state.step becomes step + 1. */
@@ -134,6 +134,7 @@ static report report_of(const trainer *t, report_kind kind, double seconds)
                 .grad_norm = NAN,
                 .tokens_per_s = (double)tokens / seconds,
                 .step_ms = 1e3 * seconds,
+                .sum_ms = NAN,
                 .fraction_gemm = NAN,
                 .fraction_bandwidth = NAN,
                 .memory_bytes = memory_now(t)};
@@ -148,6 +149,7 @@ static status log_step(trainer *t, const step_sums *s, const optimizer_report *o
     r.grad_norm = o->norm;
     r.clipped = o->clipped;
     r.wait_ms = 1e3 * s->wait_s;
+    r.sum_ms = 1e3 * s->busy_s;
     if (t->flops_per_s > 0) {
         r.fraction_gemm = t->step_flops / t->flops_per_s / seconds;
         r.fraction_bandwidth = t->step_bytes / t->bytes_per_s / seconds;

@@ -29,6 +29,8 @@ json_t *metrics_line(const report *r, double time)
     bad |= json_object_set_new(o, "tokens_per_s", number(r->tokens_per_s));
     bad |= json_object_set_new(o, "step_ms", number(r->step_ms));
     bad |= json_object_set_new(o, "wait_ms", number(r->wait_ms));
+    if (r->sum_ms > 0) /* measured, on GPUs only */
+        bad |= json_object_set_new(o, "sum_ms", json_real(r->sum_ms));
     bad |= json_object_set_new(o, "fraction_gemm", number(r->fraction_gemm));
     bad |= json_object_set_new(o, "fraction_bandwidth", number(r->fraction_bandwidth));
     bad |= json_object_set_new(o, "memory_bytes", json_integer(r->memory_bytes));

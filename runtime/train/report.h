@@ -25,7 +25,7 @@ typedef struct {
     bool classifies;     /* the loss is a classifier's: its exponential says nothing */
     double lr, grad_norm;
     bool clipped;
-    double tokens_per_s, step_ms, wait_ms, fraction_gemm, fraction_bandwidth;
+    double tokens_per_s, step_ms, wait_ms, sum_ms, fraction_gemm, fraction_bandwidth;
     int64_t memory_bytes;
     char event[24], detail[480], host[64];
 } report;

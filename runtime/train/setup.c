@@ -25,8 +25,6 @@ static status check_config(const config *c)
         key = "train.precision: mixed", instead = "fp32";
     else if (c->train.context_parallel > 1)
         key = "train.context_parallel above 1", instead = "1";
-    else if (c->comm.backend == BACKEND_NCCL)
-        key = "comm.backend: nccl", instead = "auto";
     if (!key)
         return STATUS_OK;
     return fail(STATUS_USAGE, "%s: this build cannot train with %s; use %s", c->file, key, instead);
@@ -183,7 +181,8 @@ static status open_all(trainer *t)
     TRY(optimizer_open(c, ask->finetune, &t->sched, t->m, t->dev, t->roles.workers, &t->opt));
     if (!model_gradients(t->m))
         return fail(STATUS_MEMORY, "model: no memory for its gradients; use a smaller model");
-    return gradient_sum_open(t->m, t->roles.workers, &t->sum);
+    gradient_sum_open(t->dev, model_gradients(t->m), model_floats(t->m), t->roles.workers, &t->sum);
+    return STATUS_OK;
 }
 
 /* All workers at once: they share cores and memory in the steps as well. */
@@ -205,6 +204,7 @@ status trainer_open(trainer *t, const train_request *ask, const train_roles *rol
     TRY(comm_agree(roles->workers, check_config(ask->config)));
     TRY(worker_device_open(roles->workers, ask->device, ask->threads, &t->dev));
     TRY(comm_agree(roles->workers, open_all(t)));
+    TRY(gradient_sum_connect(&t->sum, ask->config));
     if (ask->resume) {
         TRY(resume_newest(t->checkpoints, ask->config, ask->finetune, t->data, t->m, &t->opt,
                           &t->state));

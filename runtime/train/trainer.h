@@ -91,6 +91,7 @@ typedef struct {
     unsigned commands; /* of the coordinator */
     bool signalled;    /* a worker was asked to stop */
     double wait_s;     /* in communication */
+    double busy_s;     /* GPUs summed gradients, most of it while backward ran; NaN: not measured */
 } step_sums;
 
 /* loop.c: the steps, from state.step on. */

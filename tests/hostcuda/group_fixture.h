@@ -72,8 +72,12 @@ static inline void start(int *argc, char ***argv)
     LEAKS_OFF();
     const status st = comm_start(argc, argv, &world);
     LEAKS_ON();
-    if (st != STATUS_OK || cudaGetDeviceCount(&count) != cudaSuccess || count == 0)
+    if (st != STATUS_OK)
+        exit(1);
+    if (cudaGetDeviceCount(&count) != cudaSuccess || count == 0) {
+        comm_end(&world);
         exit(77);
+    }
     gpu = comm_local_rank(world) % count;
     comm_set_timeout(world, 60);
     if (cudaSetDevice(gpu) != cudaSuccess ||
