@@ -169,9 +169,9 @@ class Pictures:
         shortest = min(r["seq_len"] for r in rows)
         rows = [r for r in rows if r["seq_len"] == shortest]
         scaled = [dict(r, mib=r["table_bytes"] / 2**20 if r["table_bytes"] else None, dense=r["dense_bytes"] / 2**20 if r["dense_bytes"] else None) for r in rows]
-        self.against_alpha(axis, scaled, "mib", COLOURS[0], "touched rows: values, moments, row, step")
+        self.against_alpha(axis, scaled, "mib", COLOURS[0], "touched rows")
         dense = [dict(r, rows="shared") for r in scaled]
-        self.against_alpha(axis, dense, "dense", COLOURS[9], "the study's accounting: dense p, g, m, v", marker="s")
+        self.against_alpha(axis, dense, "dense", COLOURS[9], "dense p, g, m, v, as the study counts", marker="s")
         axis.set_xscale("log")
         axis.set_yscale("log")
         axis.set_xlabel("alpha (bp a row)")
