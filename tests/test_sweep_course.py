@@ -4,6 +4,7 @@ The course of a sweep: groups of two workers, and a coordinator inside the first
 checkpoints and exit code 75, SIGKILL with nothing, and the same command leads to that table either way; a file that grew adds its trials,
 one that changed is refused; a NaN is tried once more, marked, and tried again by --retry; the status tells of all of it."""
 import csv
+import importlib.util
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from training import CONFIG, check, command, done, end, journal, refused, run
+from training import CONFIG, SOURCE, check, command, done, end, journal, refused, run
 
 SWEEP = """\
 base: c
@@ -82,6 +83,9 @@ def interrupted(folder, name, number, ranks, *more):
     done(name, r)
     events = [e for e in journal(to, "events.jsonl") if e.get("outcome") == "done"]
     check(name, len({e["trial"] for e in events}) == len(events) == 3, events)
+    if number != signal.SIGKILL:  # one that is killed may not have written a checkpoint yet
+        runs = [journal(os.path.join(to, "trials", e["trial"], p), "events.jsonl") for e in ends for p in ("pretrain", "position", "finetune")]
+        check(name, any(e["event"] == "resume" for r in runs for e in r) or any("evaluation" in e["detail"] for e in ends), ends)
     return table(to)
 
 
@@ -101,6 +105,20 @@ def changed(folder, whole):
     same("grown", whole, {n: grown[n] for n in whole})
     starts = [e["trial"] for e in journal(os.path.join(folder, "one"), "events.jsonl") if e["event"] == "trial_start"]
     check("nothing is repeated", len(starts) == 4, starts)
+
+
+def pictures(folder):
+    """The table for pages, and pictures where matplotlib is at hand."""
+    script = os.path.join(SOURCE, "experiments", "sweep_report.py")
+    r = subprocess.run([sys.executable, script, "one", "--no-pictures"], cwd=folder, capture_output=True, text=True)
+    text = open(os.path.join(folder, "one", "table.md")).read()
+    check("table.md", r.returncode == 0 and text.count("\n| alpha-") == 2 and "| seed-2 | done | 16 |" in text, (r.stderr, text))
+    r = subprocess.run([sys.executable, script, "nowhere"], cwd=folder, capture_output=True, text=True)
+    check("no sweep", r.returncode == 3 and r.stderr.startswith("crocuta: error: nowhere/trials.tsv: "), r.stderr)
+    if importlib.util.find_spec("matplotlib"):
+        r = subprocess.run([sys.executable, script, "one"], cwd=folder, capture_output=True, text=True)
+        made = sorted(f for f in os.listdir(os.path.join(folder, "one")) if f.endswith(".png"))
+        check("pictures", r.returncode == 0 and made == ["memory.png", "perplexity.png", "trials.png"], (r.stderr, made))
 
 
 def failing(folder):
@@ -151,6 +169,7 @@ def main():
         same("TERM to one process", whole, interrupted(folder, "term", signal.SIGTERM, 0))
         same("KILL of three ranks", whole, interrupted(folder, "kill", signal.SIGKILL, 3))
         same("KILL, coordinator inside", whole, interrupted(folder, "inside", signal.SIGKILL, 2, "comm.coordinator=worker"))
+        pictures(folder)
         failing(folder)
         calls(folder)
         changed(folder, whole)
