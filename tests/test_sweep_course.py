@@ -140,6 +140,14 @@ def failing(folder):
     check("--retry", r.returncode == 1 and outcomes() == ["again", "failed", "again", "failed"], (r.returncode, outcomes()))
 
 
+def looked_at(folder):
+    """An evaluation's note behind a run's end is no event of its course."""
+    one = os.path.join(folder, "five", "trials", "seed-2", "pretrain")
+    with open(os.path.join(one, "events.jsonl"), "a") as f:
+        f.write('{"time": 1, "rank": 0, "host": "a", "step": 120, "event": "test_evaluated", "detail": ""}\n')
+    check("a run that was evaluated is done", state(one)["state"] == "done", state(one))
+
+
 def calls(folder):
     r = run("sweep", "--help")
     done("--help", r)
@@ -171,6 +179,7 @@ def main():
         same("KILL, coordinator inside", whole, interrupted(folder, "inside", signal.SIGKILL, 2, "comm.coordinator=worker"))
         pictures(folder)
         failing(folder)
+        looked_at(folder)
         calls(folder)
         changed(folder, whole)
     end()
