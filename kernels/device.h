@@ -44,6 +44,11 @@ typedef struct device {
     void *stream;   /* operations are queued; NULL on a CPU. For comm_device_open. */
     double
         op_seconds[OP_KINDS]; /* wall time spent in each operation, forward and backward, so far */
+    bool synchronous;         /* every operation is waited for, so that op_seconds are its own */
+    bool checked;             /* and what it wrote is looked through: CROCUTA_CHECK_DEVICE=1 */
+    int worker;               /* for messages of that */
+    void (*mark)(
+        const char *name); /* a range of a profiler begins; NULL: ends. NULL: no profiler */
 } device;
 
 /* Does the device work in the host's own memory? Then nothing is ever copied. */
@@ -104,6 +109,14 @@ typedef struct {
 } device_view;
 status device_view_open(device *dev, const void *on, size_t bytes, bool read, device_view *v);
 status device_view_close(device_view *v, bool write, status st);
+
+/* Before memory goes that queued work may still read or write: returns when nothing is queued any
+ * more. Losses still arrive with the next wait, which tells an error too; the failure on record
+ * stays. */
+void device_drain(device *dev);
+/* The same on the way out, perhaps of an error: who waits for losses may be gone, and they are
+ * dropped. dev may be NULL. */
+void device_abandon(device *dev);
 
 /* Zeros, and a copy within the device, both in the order of the operations. */
 status device_clear(device *dev, void *at, size_t bytes);

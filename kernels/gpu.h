@@ -14,8 +14,10 @@ typedef struct {
     status (*open)(int ordinal, int threads, device **out);
 } gpu_backend;
 
-/* The module's one symbol (kernels/cuda/backend.c). */
+/* The module's one symbol (kernels/cuda/backend.c; a test build may name another). */
+#ifndef GPU_BACKEND
 #define GPU_BACKEND crocuta_gpu_backend
+#endif
 extern const gpu_backend GPU_BACKEND;
 
 /* NULL: there is none; `why` (may be NULL) says what is missing. */

@@ -3,18 +3,60 @@
 #include "kernels/ops.h"
 #include "runtime/core/log.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* Runs an operation and adds its wall time to the device's account: two clock reads beside work of
- * microseconds at least. */
-#define TIMED(kind, call)                                                                          \
+ * microseconds at least. `out`, `n`: floats that it wrote, all of them; NULL: none that are looked
+ * at. */
+#define TIMED(kind, out, n, call)                                                                  \
     do {                                                                                           \
-        double begun_ = clock_monotonic_s();                                                       \
-        status timed_ = (call);                                                                    \
-        dev->op_seconds[kind] += clock_monotonic_s() - begun_;                                     \
-        return timed_;                                                                             \
+        const double begun_ = begin(dev, __func__);                                                \
+        return end(dev, kind, begun_, (call), __func__, out, n);                                   \
     } while (0)
+
+static double begin(device *dev, const char *name)
+{
+    if (dev->mark)
+        dev->mark(name);
+    return clock_monotonic_s();
+}
+
+static status check(device *dev, const char *name, const float *out, int64_t n)
+{
+    device_view view;
+    int64_t bad = 0, first = -1;
+    TRY(device_view_open(dev, out, (size_t)n * sizeof *out, true, &view));
+    const float *x = view.host;
+    for (int64_t i = 0; i < n; i++)
+        if (!isfinite(x[i]) && bad++ == 0)
+            first = i;
+    TRY(device_view_close(&view, false, STATUS_OK));
+    if (bad == 0)
+        return STATUS_OK;
+    return fail(STATUS_INTERNAL,
+                "%s: worker %d: %lld of %lld numbers that it wrote are not finite, the first is "
+                "number %lld; look at what it was given, or report it",
+                name, dev->worker, (long long)bad, (long long)n, (long long)first);
+}
+
+/* An error that comes with the wait is of this operation, where every one is waited for. */
+static status end(device *dev, op_kind kind, double begun, status st, const char *name,
+                  const float *out, int64_t n)
+{
+    if (st == STATUS_OK && (dev->synchronous || dev->checked)) {
+        st = device_wait(dev);
+        if (st != STATUS_OK) {
+            const failure f = *failure_last();
+            st = fail(st, "%s: worker %d: %s", name, dev->worker, f.text);
+        }
+    }
+    dev->op_seconds[kind] += clock_monotonic_s() - begun;
+    if (dev->mark)
+        dev->mark(NULL);
+    return st == STATUS_OK && dev->checked && out ? check(dev, name, out, n) : st;
+}
 
 const char *op_name(op_kind kind)
 {
@@ -65,6 +107,11 @@ status device_room_of(device *dev, device_room *out)
     return dev->ops->room(dev, out);
 }
 
+status device_measure(device *dev, int64_t d, double *gemm_flops_per_s, double *copy_bytes_per_s)
+{
+    return dev->ops->measure(dev, d, gemm_flops_per_s, copy_bytes_per_s);
+}
+
 status device_view_open(device *dev, const void *on, size_t bytes, bool read, device_view *v)
 {
     *v = (device_view){.dev = dev, .on = (void *)(uintptr_t)on, .bytes = bytes};
@@ -104,6 +151,17 @@ status device_wait(device *dev)
     return dev->ops->wait(dev);
 }
 
+void device_drain(device *dev)
+{
+    dev->ops->drain(dev, false);
+}
+
+void device_abandon(device *dev)
+{
+    if (dev)
+        dev->ops->drain(dev, true);
+}
+
 status device_clear(device *dev, void *at, size_t bytes)
 {
     return dev->ops->clear(dev, at, bytes);
@@ -133,159 +191,173 @@ void device_arena_close(device *dev, arena *a)
         return;
     }
     if (a->base)
-        device_wait(dev); /* queued work may be inside; its error is told elsewhere */
+        device_drain(dev); /* queued work may be inside */
     device_memory_give(dev, a->base);
     memset(a, 0, sizeof *a);
 }
 
 status embed_forward(device *dev, const embed_args *a, float *residual, arena *ws)
 {
-    TIMED(OP_EMBED, dev->ops->embed_forward(dev, a, residual, ws));
+    TIMED(OP_EMBED, residual, a->d * a->s.B * a->s.Lp,
+          dev->ops->embed_forward(dev, a, residual, ws));
 }
 
 status embed_backward(device *dev, const embed_args *a, const float *dresidual, float *dE,
                       float *const *dA, float *const *dBm, arena *ws)
 {
-    TIMED(OP_EMBED, dev->ops->embed_backward(dev, a, dresidual, dE, dA, dBm, ws));
+    TIMED(OP_EMBED, NULL, 0, dev->ops->embed_backward(dev, a, dresidual, dE, dA, dBm, ws));
 }
 
 status mixin_forward(device *dev, const mixin_args *a, const float *residual, float *u,
                      float *gates, float *g, arena *ws)
 {
-    TIMED(OP_MIXIN, dev->ops->mixin_forward(dev, a, residual, u, gates, g, ws));
+    TIMED(OP_MIXIN, g, a->d * a->s.B * a->s.Lp,
+          dev->ops->mixin_forward(dev, a, residual, u, gates, g, ws));
 }
 
 status mixin_regate(device *dev, const mixin_args *a, const float *u, float *gates, float *g,
                     arena *ws)
 {
-    TIMED(OP_MIXIN, dev->ops->mixin_regate(dev, a, u, gates, g, ws));
+    TIMED(OP_MIXIN, g, a->d * a->s.B * a->s.Lp, dev->ops->mixin_regate(dev, a, u, gates, g, ws));
 }
 
 status mixin_backward(device *dev, const mixin_args *a, const float *residual, const float *u,
                       const float *dgates, const float *dg, float *dresidual, float *dhalo,
                       const mixin_grads *grads, arena *ws)
 {
-    TIMED(OP_MIXIN,
+    TIMED(OP_MIXIN, dresidual, a->d * a->s.B * a->s.Lp,
           dev->ops->mixin_backward(dev, a, residual, u, dgates, dg, dresidual, dhalo, grads, ws));
 }
 
 status filter_forward(device *dev, const filter_args *a, float *k, int64_t k_stride, arena *ws)
 {
-    TIMED(OP_FILTER, dev->ops->filter_forward(dev, a, k, k_stride, ws));
+    TIMED(OP_FILTER, NULL, 0, dev->ops->filter_forward(dev, a, k, k_stride, ws));
 }
 
 status filter_backward(device *dev, const filter_args *a, const float *dk, int64_t k_stride,
                        const filter_grads *grads, arena *ws)
 {
-    TIMED(OP_FILTER, dev->ops->filter_backward(dev, a, dk, k_stride, grads, ws));
+    TIMED(OP_FILTER, NULL, 0, dev->ops->filter_backward(dev, a, dk, k_stride, grads, ws));
 }
 
 status conv_forward(device *dev, const conv_args *a, const float *k, const float *D, const float *g,
                     const float *gate, float *y, arena *ws)
 {
-    TIMED(OP_CONV, dev->ops->conv_forward(dev, a, k, D, g, gate, y, ws));
+    TIMED(OP_CONV, y, a->dc * a->s.B * a->s.Lp,
+          dev->ops->conv_forward(dev, a, k, D, g, gate, y, ws));
 }
 
 status conv_backward(device *dev, const conv_args *a, const float *k, const float *D,
                      const float *g, const float *gate, const float *dy, float *dg, float *dgate,
                      float *dk, float *dD, arena *ws)
 {
-    TIMED(OP_CONV, dev->ops->conv_backward(dev, a, k, D, g, gate, dy, dg, dgate, dk, dD, ws));
+    TIMED(OP_CONV, dg, a->dc * a->s.B * a->s.Lp,
+          dev->ops->conv_backward(dev, a, k, D, g, gate, dy, dg, dgate, dk, dD, ws));
 }
 
 status mixout_forward(device *dev, const mixout_args *a, const float *gate, const float *y,
                       const float *residual, float *out, arena *ws)
 {
-    TIMED(OP_MIXOUT, dev->ops->mixout_forward(dev, a, gate, y, residual, out, ws));
+    TIMED(OP_MIXOUT, out, a->d * a->s.B * a->s.Lp,
+          dev->ops->mixout_forward(dev, a, gate, y, residual, out, ws));
 }
 
 status mixout_backward(device *dev, const mixout_args *a, const float *gate, const float *y,
                        const float *dout, float *dgate, float *dy, float *dW, float *db, arena *ws)
 {
-    TIMED(OP_MIXOUT, dev->ops->mixout_backward(dev, a, gate, y, dout, dgate, dy, dW, db, ws));
+    TIMED(OP_MIXOUT, dy, a->d * a->s.B * a->s.Lp,
+          dev->ops->mixout_backward(dev, a, gate, y, dout, dgate, dy, dW, db, ws));
 }
 
 status mlp_forward(device *dev, const mlp_args *a, const float *x, float *h, float *out, arena *ws)
 {
-    TIMED(OP_MLP, dev->ops->mlp_forward(dev, a, x, h, out, ws));
+    TIMED(OP_MLP, out, a->d * a->s.B * a->s.Lp, dev->ops->mlp_forward(dev, a, x, h, out, ws));
 }
 
 status mlp_backward(device *dev, const mlp_args *a, const float *x, const float *h,
                     float *dresidual, const mlp_grads *grads, arena *ws)
 {
-    TIMED(OP_MLP, dev->ops->mlp_backward(dev, a, x, h, dresidual, grads, ws));
+    TIMED(OP_MLP, dresidual, a->d * a->s.B * a->s.Lp,
+          dev->ops->mlp_backward(dev, a, x, h, dresidual, grads, ws));
 }
 
 status head_forward(device *dev, const head_args *a, const float *residual, float *hidden,
                     float *logits, float *token_loss, loss_sum *loss, arena *ws)
 {
-    TIMED(OP_HEAD, dev->ops->head_forward(dev, a, residual, hidden, logits, token_loss, loss, ws));
+    TIMED(OP_HEAD, hidden, a->d * a->s.B * a->s.Lp,
+          dev->ops->head_forward(dev, a, residual, hidden, logits, token_loss, loss, ws));
 }
 
 status head_backward(device *dev, const head_args *a, const float *residual, loss_sum *loss,
                      float *dresidual, float *dln_w, float *dln_b, float *dE, arena *ws)
 {
-    TIMED(OP_HEAD,
+    TIMED(OP_HEAD, dresidual, a->d * a->s.B * a->s.Lp,
           dev->ops->head_backward(dev, a, residual, loss, dresidual, dln_w, dln_b, dE, ws));
 }
 
 status classify_forward(device *dev, const classify_args *a, const float *residual, float *pooled,
                         float *logits, loss_sum *loss, arena *ws)
 {
-    TIMED(OP_CLASSIFY, dev->ops->classify_forward(dev, a, residual, pooled, logits, loss, ws));
+    TIMED(OP_CLASSIFY, logits, a->s.B * a->classes,
+          dev->ops->classify_forward(dev, a, residual, pooled, logits, loss, ws));
 }
 
 status classify_backward(device *dev, const classify_args *a, const float *residual, loss_sum *loss,
                          float *dresidual, const classify_grads *grads, arena *ws)
 {
-    TIMED(OP_CLASSIFY, dev->ops->classify_backward(dev, a, residual, loss, dresidual, grads, ws));
+    TIMED(OP_CLASSIFY, dresidual, a->d * a->s.B * a->s.Lp,
+          dev->ops->classify_backward(dev, a, residual, loss, dresidual, grads, ws));
 }
 
 status ranges_forward(device *dev, const ranges_args *a, float *out, arena *ws)
 {
-    TIMED(OP_RANGES, dev->ops->ranges_forward(dev, a, out, ws));
+    TIMED(OP_RANGES, out, a->columns * a->k, dev->ops->ranges_forward(dev, a, out, ws));
 }
 
 status sites_forward(device *dev, const sites_args *a, const float *residual, float *class_logits,
                      float *site_logits, double *sequence_nll, loss_sum *loss, arena *ws)
 {
-    TIMED(OP_SITES, dev->ops->sites_forward(dev, a, residual, class_logits, site_logits,
-                                            sequence_nll, loss, ws));
+    TIMED(OP_SITES, class_logits, a->s.B * a->classes,
+          dev->ops->sites_forward(dev, a, residual, class_logits, site_logits, sequence_nll, loss,
+                                  ws));
 }
 
 status sites_backward(device *dev, const sites_args *a, const float *residual, loss_sum *loss,
                       float *dresidual, const sites_grads *grads, float *drows, arena *ws)
 {
-    TIMED(OP_SITES, dev->ops->sites_backward(dev, a, residual, loss, dresidual, grads, drows, ws));
+    TIMED(OP_SITES, dresidual, a->d * a->s.B * a->s.Lp,
+          dev->ops->sites_backward(dev, a, residual, loss, dresidual, grads, drows, ws));
 }
 
 status norm_squares(device *dev, const float *x, int64_t n, double *sum, arena *ws)
 {
-    TIMED(OP_OPTIMIZER, dev->ops->norm_squares(dev, x, n, sum, ws));
+    TIMED(OP_OPTIMIZER, NULL, 0, dev->ops->norm_squares(dev, x, n, sum, ws));
 }
 
 status adamw_update(device *dev, const adamw_args *a, int64_t n, float *p, const float *g, float *m,
                     float *v)
 {
-    TIMED(OP_OPTIMIZER, dev->ops->adamw_update(dev, a, n, p, g, m, v));
+    TIMED(OP_OPTIMIZER, p, n, dev->ops->adamw_update(dev, a, n, p, g, m, v));
 }
 
 status rows_reduce(device *dev, int64_t n, int64_t k, const int32_t *slot, const int32_t *of,
                    const float *grad, int32_t *unique, float *sum, int64_t *count, arena *ws)
 {
-    TIMED(OP_ROWS, dev->ops->rows_reduce(dev, n, k, slot, of, grad, unique, sum, count, ws));
+    TIMED(OP_ROWS, NULL, 0,
+          dev->ops->rows_reduce(dev, n, k, slot, of, grad, unique, sum, count, ws));
 }
 
 status rows_adam(device *dev, const rows_adam_args *a, int64_t count, int64_t k,
                  const int32_t *unique, const float *sum, float *p, float *m, float *v,
                  int64_t *last)
 {
-    TIMED(OP_ROWS, dev->ops->rows_adam(dev, a, count, k, unique, sum, p, m, v, last));
+    TIMED(OP_ROWS, NULL, 0, dev->ops->rows_adam(dev, a, count, k, unique, sum, p, m, v, last));
 }
 
 status rows_catch_up(device *dev, const rows_adam_args *a, int64_t count, int64_t k,
                      const int32_t *unique, const float *p, const float *m, const float *v,
                      const int64_t *last, float *out)
 {
-    TIMED(OP_ROWS, dev->ops->rows_catch_up(dev, a, count, k, unique, p, m, v, last, out));
+    TIMED(OP_ROWS, out, count * k,
+          dev->ops->rows_catch_up(dev, a, count, k, unique, p, m, v, last, out));
 }

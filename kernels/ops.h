@@ -344,7 +344,7 @@ status rows_adam(device *dev, const rows_adam_args *a, int64_t count, int64_t k,
 
 /* rows_catch_up: replays rows up to and including `step` (zero gradients) into out (count, k)
  * without changing the tables: what a forward pass must see. unique may be NULL: rows 0 .. count-1.
- */
+ * step -1 (lr_of_step NULL): rows as they are. */
 status rows_catch_up(device *dev, const rows_adam_args *a, int64_t count, int64_t k,
                      const int32_t *unique, const float *p, const float *m, const float *v,
                      const int64_t *last, float *out);
@@ -360,11 +360,13 @@ struct ops_table {
     status (*upload)(device *, void *, const void *, size_t);
     status (*download)(device *, void *, const void *, size_t);
     status (*wait)(device *);
+    void (*drain)(device *, bool abandon);
     status (*clear)(device *, void *, size_t);
     status (*copy)(device *, void *, const void *, size_t);
     status (*host_take)(device *, size_t, void **);
     void (*host_give)(device *, void *);
     status (*room)(device *, device_room *);
+    status (*measure)(device *, int64_t, double *, double *);
     /* Bytes of workspace, the larger of forward and backward; what NAME_cost reports. `kept`: the
      * tensor that KEEP_SELECTED (mixin) or KEEP_ALL (mlp) keeps is there. */
     size_t (*embed_workspace)(const device *, const embed_args *);

@@ -54,8 +54,8 @@ endif()
 # asked for: the CUDA libraries need not be there to start, and take 0.1 s where they are (kernels/gpu.h). The module
 # uses what the program has of core, which the program therefore exports.
 if(cuda_kind STREQUAL HOST)
-  target_compile_definitions(kernels PRIVATE CROCUTA_GPU_LINKED)
-  target_link_libraries(kernels PUBLIC kernels_cuda)
+  target_compile_definitions(kernels PRIVATE CROCUTA_GPU_LINKED GPU_BACKEND=hostcuda_gpu_backend)
+  target_link_libraries(kernels PUBLIC hostcuda_far kernels_cuda)
 elseif(cuda_kind STREQUAL NVCC)
   set_target_properties(kernels_cuda PROPERTIES POSITION_INDEPENDENT_CODE ON)
   add_library(gpu_module MODULE $<TARGET_OBJECTS:kernels_cuda>)

@@ -122,7 +122,8 @@ static status embed_part(model *m, const batch *b)
     }
     const embed_args a = embed_of(m, b, b->s);
     TRY(embed_backward(m->dev, &a, m->dresidual, gradient_of(m, m->embedding), dA, dBm, ws));
-    for (int i = 0; i < m->levels; i++) {
+    /* Without a place (bench) no column has a row. */
+    for (int i = 0; i < (m->position ? m->levels : 0); i++) {
         TRY(rows_collect(m, i, n, m->rows[i].slot_on, dA[i], NULL, ws));
         int at = m->levels + i;
         if (m->absent) {

@@ -81,7 +81,7 @@ status model_open(const config *c, int classes, device *dev, model **out)
                                   : c->objective == OBJECTIVE_NEXT_SITE;
     m->rank = c->position.rank;
     m->sites_a_token = 2.2; /* in the genotypes of docs/results.md */
-    m->schedule.step = -1;
+    m->schedule = rows_as_they_are;
     status st = parameters_layout(m);
     if (st == STATUS_OK)
         st = device_arena_open(dev, &m->values, "parameters", (size_t)m->floats * sizeof(float));
@@ -102,7 +102,7 @@ void model_close(model **m)
 {
     if (!*m)
         return;
-    device_wait((*m)->dev); /* queued work may be inside; its error is told elsewhere */
+    device_drain((*m)->dev); /* queued work may be inside */
     rows_free(*m);
     spans_free(*m);
     position_close(&(*m)->position);

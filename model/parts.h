@@ -165,6 +165,7 @@ static inline int site_table(const model *m)
 }
 
 /* rows.c: the rows of a batch. */
+extern const rows_adam_args rows_as_they_are;
 status rows_prepare(model *m, const batch *b, bool create);
 /* n entries of r->row into slots of the batch's own small table, and that table's values. */
 status rows_present(model *m, int table, int64_t n, bool create);

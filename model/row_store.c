@@ -7,8 +7,7 @@
 void row_store_empty(row_store *s)
 {
     free(s->t.row);
-    if (s->room > 0)
-        device_wait(s->dev); /* queued work may be inside; its error is told elsewhere */
+    device_drain(s->dev); /* queued work may be inside */
     void *const columns[] = {s->t.p, s->t.m, s->t.v, s->t.last};
     for (int i = 0; i < 4; i++)
         if (columns[i])

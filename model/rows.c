@@ -102,7 +102,8 @@ static void compact(batch_rows *r, int64_t columns, int64_t batch_number)
         r->stamp[slot] = batch_number;
         r->unique[r->count++] = slot;
     }
-    qsort(r->unique, (size_t)r->count, sizeof *r->unique, by_slot);
+    if (r->count > 1)
+        qsort(r->unique, (size_t)r->count, sizeof *r->unique, by_slot);
     for (int64_t i = 0; i < r->count; i++)
         r->index[r->unique[i]] = (int32_t)i;
     for (int64_t i = 0; i < columns; i++)
@@ -266,12 +267,16 @@ int64_t rows_workspace(const model *m, batch_shape s)
     return reduce_bytes(m, s.B * s.Lp, m->rank);
 }
 
+/* A replay of no step. */
+const rows_adam_args rows_as_they_are = {
+    .b1 = 0.9, .b2 = 0.999, .eps = 1e-8, .scale = 1, .step = -1};
+
 void model_rows_schedule(model *m, const rows_adam_args *s)
 {
     if (s)
         m->schedule = *s;
     else
-        m->schedule = (rows_adam_args){.step = -1};
+        m->schedule = rows_as_they_are;
 }
 
 void model_row_gradients(const model *m, int level, int64_t *count, const int32_t **slots,

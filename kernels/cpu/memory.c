@@ -53,6 +53,12 @@ status device_wait_cpu(device *dev)
     return STATUS_OK;
 }
 
+void drain_cpu(device *dev, bool abandon)
+{
+    (void)dev;
+    (void)abandon;
+}
+
 status room_cpu(device *dev, device_room *out)
 {
     (void)dev;

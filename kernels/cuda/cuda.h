@@ -64,6 +64,7 @@ typedef struct {
     cuda_block *blocks;
     int n_blocks, room_blocks;
     int64_t taken, peak; /* bytes */
+    cudaError_t late;    /* came with a drain: the next wait tells it */
 } cuda_state;
 
 /* `bytes` (at most CUDA_NOTE_BYTES) of device memory reach host address `to` at the next
@@ -84,7 +85,10 @@ status memory_take_cuda(device *dev, size_t bytes, void **out);
 void memory_give_cuda(device *dev, void *memory);
 status host_take_cuda(device *dev, size_t bytes, void **out);
 void host_give_cuda(device *dev, void *memory);
+void drain_cuda(device *dev, bool abandon);
 status room_cuda(device *dev, device_room *out);
+void mark_cuda(const char *name);
+status measure_cuda(device *dev, int64_t d, double *gemm_flops_per_s, double *copy_bytes_per_s);
 status upload_cuda(device *dev, void *to, const void *from, size_t bytes);
 status download_cuda(device *dev, void *to, const void *from, size_t bytes);
 status device_wait_cuda(device *dev);

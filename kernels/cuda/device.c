@@ -103,7 +103,8 @@ status device_open_cuda(int ordinal, int threads, device **out)
         goto failed;
     }
     c->ordinal = ordinal;
-    *dev = (device){.kind = DEVICE_CUDA, .ops = &ops_cuda, .threads = threads, .state = c};
+    *dev = (device){
+        .kind = DEVICE_CUDA, .ops = &ops_cuda, .threads = threads, .state = c, .mark = mark_cuda};
     TRY_GOTO(failed, state_open(c));
     TRY_GOTO(failed, name_device(dev, ordinal));
     dev->ordinal = ordinal;
@@ -199,10 +200,24 @@ status upload_cuda(device *dev, void *to, const void *from, size_t bytes)
     return CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, cuda_of(dev)->stream));
 }
 
+void drain_cuda(device *dev, bool abandon)
+{
+    cuda_state *c = cuda_of(dev);
+    if (abandon)
+        c->n_notes = 0;
+    const cudaError_t error = cudaStreamSynchronize(c->stream);
+    if (error != cudaSuccess)
+        c->late = error;
+    cudaGetLastError();
+}
+
 status download_cuda(device *dev, void *to, const void *from, size_t bytes)
 {
     TRY_CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, cuda_of(dev)->stream));
-    return device_wait_cuda(dev);
+    const status st = device_wait_cuda(dev);
+    if (st != STATUS_OK)
+        drain_cuda(dev, true); /* the caller will give `to` back */
+    return st;
 }
 
 static status notes_deliver(cuda_state *c)
@@ -210,6 +225,9 @@ static status notes_deliver(cuda_state *c)
     const int n = c->n_notes;
     int32_t refused = -1;
     c->n_notes = 0;
+    const cudaError_t late = c->late;
+    c->late = cudaSuccess;
+    TRY(cuda_status(late, "cudaStreamSynchronize", __FILE__, __LINE__));
     TRY_CUDA(cudaStreamSynchronize(c->stream));
     for (int i = 0; i < n; i++) {
         memcpy(c->notes[i].to, c->notes[i].value, c->notes[i].bytes);

@@ -98,6 +98,26 @@ static status random_batch(bench_state *s)
     return STATUS_OK;
 }
 
+/* Where the time goes: of a step, or of a forward pass, in which every operation is waited for (on
+ * a CPU it always is). */
+static status account(bench_state *s, bool training, bench_result *r)
+{
+    memset(s->dev->op_seconds, 0, sizeof s->dev->op_seconds);
+    s->dev->synchronous = true;
+    const double start_s = clock_monotonic_s();
+    status st = training ? run_backward(s) : run_forward(s);
+    if (st == STATUS_OK && training)
+        st = run_optimizer(s);
+    s->dev->synchronous = false;
+    const double whole = clock_monotonic_s() - start_s;
+    double total = 0;
+    for (int k = 0; k < OP_KINDS; k++)
+        total += s->dev->op_seconds[k];
+    for (int k = 0; k < OP_KINDS; k++)
+        r->share[k] = s->dev->op_seconds[k] / fmax(total, whole);
+    return st;
+}
+
 static status time_rounds(bench_state *s, bool training, bench_result *r)
 {
     double forward[BENCH_ROUNDS_MOST], both[BENCH_ROUNDS_MOST], whole[BENCH_ROUNDS_MOST];
@@ -110,7 +130,6 @@ static status time_rounds(bench_state *s, bool training, bench_result *r)
         double t1 = clock_monotonic_s();
         forward[n] = t1 - t0;
         if (training) {
-            memset(s->dev->op_seconds, 0, sizeof s->dev->op_seconds);
             t1 = clock_monotonic_s();
             TRY(run_backward(s));
             double t2 = clock_monotonic_s();
@@ -127,12 +146,7 @@ static status time_rounds(bench_state *s, bool training, bench_result *r)
         r->backward_s = fmax(0.0, together - r->forward_s);
         r->step_s = timed = median(whole, n);
     }
-    /* The account holds the last round: of a step, or (forward only) of all forward passes. */
-    double total = 0;
-    for (int k = 0; k < OP_KINDS; k++)
-        total += s->dev->op_seconds[k];
-    for (int k = 0; k < OP_KINDS; k++)
-        r->share[k] = s->dev->op_seconds[k] / fmax(total, training ? whole[n - 1] : total);
+    TRY(account(s, training, r));
     r->floor_s = (double)r->flops / r->gemm_flops_per_s + (double)r->bytes / r->copy_bytes_per_s;
     r->fraction_of_floor = r->floor_s / timed;
     return STATUS_OK;
@@ -180,6 +194,7 @@ status bench_run(const config *c, device *dev, int64_t B, int64_t L, bool traini
     st = time_rounds(&s, training, r);
 
 done:
+    device_abandon(dev); /* it may read what follows */
     device_arena_close(dev, &s.room);
     device_arena_close(dev, &s.moments);
     model_close(&s.m);

@@ -140,6 +140,7 @@ void evaluate_model_close(evaluate_model **out)
     evaluate_model *m = *out;
     if (!m)
         return;
+    device_abandon(m->dev); /* it may read what follows */
     feed_close(&m->f);
     free(m->class_logits);
     free(m->site_logits);

@@ -358,6 +358,8 @@ static status replay_table(device *dev, const rows_adam_args *a, row_table *r)
     TRY_GOTO(done, device_view_close(&last, true, STATUS_OK));
     st = device_wait(dev);
 done:
+    device_drain(dev);
+    st = device_view_close(&last, false, st);
     if (now)
         device_memory_give(dev, now);
     return st;
@@ -394,6 +396,7 @@ static status replay(model_file *f, device *dev)
     for (int i = 0; i < levels; i++)
         TRY_GOTO(done, replay_table(dev, &a, tables[i]));
 done:
+    device_drain(dev);
     if (rates)
         device_memory_give(dev, rates);
     return st;

@@ -242,6 +242,7 @@ static status settle(const optimizer *o, row_table *t, int64_t step)
     }
     st = device_wait(o->dev);
 done:
+    device_drain(o->dev);
     st = device_view_close(&view, false, st);
     if (slot)
         device_memory_give(o->dev, slot);

@@ -213,7 +213,7 @@ status row_exchange_slots(row_exchange *x, model *m, int level)
 void row_exchange_close(row_exchange *x)
 {
     if (x->dev && !device_is_host(x->dev)) {
-        device_wait(x->dev);
+        device_drain(x->dev);
         take_back(x);
     }
     free(x->row);

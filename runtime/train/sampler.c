@@ -280,7 +280,10 @@ static status biases_read(sampler *s)
         batch b = feed_slice(&s->f, 0, 1, true);
         b.span = (span_sites){start, which, token, carried};
         const model_outputs out = {.site_logits = s->bias + from * s->classes};
-        TRY(model_forward(s->m, &b, &out, NULL));
+        const status st = model_forward(s->m, &b, &out, NULL);
+        if (st != STATUS_OK)
+            device_abandon(model_device(s->m)); /* it may read the arrays of this function */
+        TRY(st);
     }
     return STATUS_OK;
 }

@@ -237,6 +237,7 @@ status trainer_open(trainer *t, const train_request *ask, const train_roles *rol
 
 void trainer_close(trainer *t)
 {
+    device_abandon(t->dev); /* it may read what follows */
     loader_close(&t->load);
     lookup_close(&t->counts);
     feed_close(&t->validation);

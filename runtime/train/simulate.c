@@ -172,6 +172,7 @@ static status draw_all(simulation *s, comm *c)
     TRY_GOTO(done, draw_groups(s, x, blocks, c));
     sampler_effort(x, &s->passes, &s->sequences_passed);
 done:
+    device_abandon(s->dev); /* it may read what follows */
     sampler_close(&x);
     free(blocks);
     return st;

@@ -88,6 +88,7 @@ static status tracing_open(tracing *t, model_file *f, const trace_batch *b, int6
 
 static void tracing_close(tracing *t)
 {
+    device_abandon(t->dev); /* it may read what follows */
     free(t->ids);
     free(t->targets);
     free(t->position);

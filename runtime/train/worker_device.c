@@ -41,14 +41,14 @@ static status open_gpu(comm *workers, int threads, device **out, bool *shared)
         st = count_others(workers, *out, &others);
     if (st == STATUS_OK)
         st = comm_max_i64(workers, &others, 1);
-    const char *may = getenv("CROCUTA_SHARE_GPUS");
+    const char *may = getenv("CROCUTA_SHARE_GPU");
     *shared = others > 0 && !(may && strcmp(may, "1") == 0);
     if (st != STATUS_OK || *shared)
         device_close(out);
     return st;
 }
 
-status worker_device_open(comm *workers, device_kind asked, int threads, device **out)
+static status choose(comm *workers, device_kind asked, int threads, device **out)
 {
     *out = NULL;
     int64_t without = asked == DEVICE_AUTO && device_count(NULL, 0) == 0;
@@ -64,9 +64,18 @@ status worker_device_open(comm *workers, device_kind asked, int threads, device 
         return comm_agree(workers,
                           fail(STATUS_RESOURCE,
                                "--device: two workers have one GPU; start no more workers on a "
-                               "node than it has GPUs, or set CROCUTA_SHARE_GPUS=1"));
+                               "node than it has GPUs, or set CROCUTA_SHARE_GPU=1"));
     if (comm_rank(workers) == 0)
         log_warning("--device: fewer GPUs than workers, so that all use the CPU; start one worker "
                     "a GPU");
     return comm_agree(workers, device_open(DEVICE_CPU, threads, out));
+}
+
+status worker_device_open(comm *workers, device_kind asked, int threads, device **out)
+{
+    const char *check = getenv("CROCUTA_CHECK_DEVICE");
+    TRY(choose(workers, asked, threads, out));
+    (*out)->worker = comm_rank(workers);
+    (*out)->checked = check && strcmp(check, "1") == 0;
+    return STATUS_OK;
 }

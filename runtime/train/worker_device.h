@@ -8,9 +8,10 @@
 
 /* CUDA: GPU number local rank, or, where a worker sees fewer GPUs than its node has workers (a
  * scheduler gave each its own), local rank modulo their number. Two workers on one GPU are refused
- * (STATUS_RESOURCE) unless CROCUTA_SHARE_GPUS=1 is in the environment. AUTO: GPUs where every
- * worker gets one that way, the CPU otherwise, with a warning where there are GPUs. Collective:
- * the status is that of all workers. */
+ * (STATUS_RESOURCE) unless CROCUTA_SHARE_GPU=1 is in the environment. AUTO: GPUs where every
+ * worker gets one that way, the CPU otherwise, with a warning where there are GPUs. With
+ * CROCUTA_CHECK_DEVICE=1 every operation is waited for and what it wrote looked through, to find
+ * the one that fails or makes a NaN. Collective: the status is that of all workers. */
 status worker_device_open(comm *workers, device_kind asked, int threads, device **out);
 
 #endif

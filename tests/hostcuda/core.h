@@ -43,6 +43,7 @@ void enqueue(cudaStream_t stream, const char *what, std::function<void()> work);
 /* The same for work that other processes take part in: `poll` is asked until it returns true. */
 void enqueue_polled(cudaStream_t stream, const char *what, std::function<bool()> poll);
 int64_t streams_left(std::string *list);
+void run_all(void); /* all streams to their ends */
 void schedule_from_environment(void);
 
 /* ---- fiber.cpp */

@@ -397,7 +397,7 @@ cudaError_t cudaMallocHost(void **memory, size_t bytes)
 
 cudaError_t cudaFreeHost(void *memory)
 {
-    cudaDeviceSynchronize();
+    run_all();
     if (memory && !pinned.erase(memory))
         fault("cudaFreeHost of what is no pinned memory, or of one twice");
     free(memory);

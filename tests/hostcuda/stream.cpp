@@ -161,6 +161,8 @@ void run_until(cudaStream_t stream, const std::function<bool()> &done)
     memory_close();
 }
 
+} // namespace
+
 void run_all(void)
 {
     for (;;) {
@@ -173,8 +175,6 @@ void run_all(void)
         run_until(busy, [busy] { return busy->list.empty(); });
     }
 }
-
-} // namespace
 
 void enqueue(cudaStream_t stream, const char *what, std::function<void()> work)
 {

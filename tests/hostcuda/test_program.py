@@ -1,0 +1,141 @@
+#!/usr/bin/env python3
+# labels: hostcuda
+"""The program on hostcuda. With the CPU's operations in device memory (HOSTCUDA_FAR=all) whatever it prints and writes is
+the CPU's to the last bit: training on one worker and two, fine-tuning with every kind of head, resuming, evaluation,
+prediction, simulation. With CUDA's kernels it agrees to rounding. Calls of CUDA that fail end it with one line, the
+right code, and nothing left behind."""
+import gzip
+import json
+import os
+import sys
+import tempfile
+
+SOURCE = os.environ["CROCUTA_SOURCE"]
+sys.path.insert(0, os.path.join(SOURCE, "tests"))
+from training import DATA, check, done, end, journal, refused, run
+
+PART = sys.argv[1]  # far, kernels or failures
+ENVIRONMENT = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0", "HOSTCUDA_DEVICES": "2", "OMP_NUM_THREADS": "1"}
+CONFIG = f"""\
+seed: 1
+data:       {{path: {DATA}, seq_len: 40%s}}
+model:      {{d_model: 8, n_layer: 2, d_inner: 16, l_max: 42, filter_order: 8, emb_dim: 3, embed_dropout: 0.1%s}}
+position:   {{encoding: %s, alpha: 100, rank: 3, rows: %s, init: %s}}
+optimizer:  {{lr: 3.0e-3, rows_lr: 1.0e-2}}
+train:      {{steps: 4, tokens_per_step: 240, micro_batch: 2, eval_every: 2, eval_windows: 4}}
+finetune:   {{steps: 4, lr: 3.0e-3, head_hidden: 4}}
+checkpoint: {{every_minutes: 0}}
+"""
+PLAIN = CONFIG % ("", "", "fpe", "shared", "zero")
+SITES = CONFIG % (", absent: sums", ", head: class-conditional, head_rank: 3, residual_init: 0.1", "fpe-multi", "site", "normal")
+
+
+def write(name, text):
+    with open(name, "w") as f:
+        f.write(text)
+    return name
+
+
+def crocuta(*arguments, device="cuda", ranks=0, **environment):
+    return run(*arguments, "--device", device, "--threads", 1, ranks=ranks, env={**ENVIRONMENT, **environment})
+
+
+def metrics(path):
+    """What does not depend on time or memory."""
+    keys = ("step", "split", "loss", "accuracy", "grad_norm", "clipped", "lr")
+    return [[m.get(k) for k in keys] for m in journal(path, "metrics.jsonl")]
+
+
+def close(a, b, bound):
+    """Two runs' metrics, losses and norms to a relative bound."""
+    for x, y in zip(a, b):
+        for k in (2, 4):
+            if x[k] is not None and not abs(x[k] - y[k]) <= bound * abs(y[k]):
+                return False
+    return len(a) == len(b) > 0
+
+
+def train(what, command, config, name, *more, ranks=0, **environment):
+    runs = {}
+    for device in ("cpu", "cuda"):
+        runs[device] = f"{name}-{device}"
+        done(f"{what} on {device}", crocuta(command, config, *more, "-o", runs[device], device=device, ranks=ranks, **environment))
+    return metrics(runs["cuda"]), metrics(runs["cpu"])
+
+
+def same_file(what, a, b):
+    opened = gzip.open if a.endswith(".gz") else open
+    with opened(a, "rb") as x, opened(b, "rb") as y:
+        check(what, x.read() == y.read(), f"{a} and {b} differ")
+
+
+def far():
+    plain, sites = write("plain.yaml", PLAIN), write("sites.yaml", SITES)
+    next_token = write("next.yaml", PLAIN + "objective: position-conditioned\n")
+    waves = write("waves.yaml", PLAIN.replace("encoding: fpe", "encoding: sinusoidal"))
+    all_far = {"HOSTCUDA_FAR": "all"}
+    for name, command, config, more, ranks in (
+            ("rows", "pretrain", plain, (), 0), ("two workers", "pretrain", plain, (), 3),
+            ("next position", "pretrain", next_token, (), 0), ("waves", "pretrain", waves, (), 0),
+            ("next site", "pretrain", sites, ("objective=next-site",), 0),
+            ("pooled", "finetune", plain, ("--from", "rows-cuda"), 0),
+            ("site head", "finetune", sites, ("--from", "none"), 0),
+            ("from next site", "finetune", sites, ("--from", "next site-cuda"), 3)):
+        a, b = train(name, command, config, name, *more, ranks=ranks, **all_far)
+        check(f"{name}: the same bits", a == b and len(a) > 4, f"{a}\n{b}")
+    done("half", crocuta("pretrain", plain, "-o", "resumed", "--max-steps", 2, **all_far))
+    done("the other half", crocuta("pretrain", plain, "-o", "resumed", "--resume", **all_far))
+    check("resumed: the same bits", metrics("resumed") == metrics("rows-cpu"), metrics("resumed"))
+    done("more steps", crocuta("pretrain", plain, "-o", "resumed", "--resume", "train.steps=5", **all_far))
+    for device in ("cpu", "cuda"):
+        for model in ("pooled", "site head"):
+            done(f"evaluate on {device}", crocuta("evaluate", f"{model}-cuda", DATA, "-o", f"evaluate {model} {device}", "--context", 40, "--baselines", "majority", "--bootstrap", 10, device=device, **all_far))
+        done(f"simulate on {device}", crocuta("simulate", "site head-cuda", "-o", f"{device}.vcf", "--people", 1, device=device, **all_far))
+        done(f"predict on {device}", crocuta("predict", "site head-cuda", "cpu.vcf", "-o", f"predict {device}", device=device, **all_far))
+    for model in ("pooled", "site head"):
+        same_file("evaluate", f"evaluate {model} cpu/windows.tsv.gz", f"evaluate {model} cuda/windows.tsv.gz")
+    same_file("predict", "predict cpu/windows.tsv.gz", "predict cuda/windows.tsv.gz")
+    with open("cpu.vcf") as a, open("cuda.vcf") as b:
+        check("simulate", [l for l in a if l[0] != "#"] == [l for l in b if l[0] != "#"])
+
+
+def kernels():
+    plain, sites = write("plain.yaml", PLAIN), write("sites.yaml", SITES)
+    a, b = train("two workers", "pretrain", plain, "rows", ranks=3)
+    check("two workers", close(a, b, 1e-5), f"{a}\n{b}")
+    a, b = train("site head", "finetune", sites, "sites", "--from", "none", "finetune.steps=2")
+    check("site head", close(a, b, 1e-4), f"{a}\n{b}")
+    r = crocuta("bench", plain, "--batch", 2, "--seq-len", 40, "--json")
+    done("bench", r)
+    check("bench's device", json.loads(r.stdout or "{}").get("device") == "hostcuda", r.stdout)
+    r = crocuta("plan", plain, "--json")
+    done("plan", r)
+    check("plan's bytes", json.loads(r.stdout or "{}").get("bytes", {}).get("workspace", 0) > 0, r.stdout)
+    r = crocuta("doctor")
+    check("doctor", "2 (hostcuda)" in r.stdout, r.stdout)
+
+
+def failures():
+    plain = write("plain.yaml", PLAIN)
+    far_away = {"HOSTCUDA_FAR": "all"}
+    # cudaErrorMemoryAllocation 2, cudaErrorIllegalAddress 700, cudaErrorNoDevice 100
+    for kind, nth, error, code in (("device", 2, 100, 4), ("malloc", 1, 2, 4), ("malloc", 8, 2, 4), ("malloc", 14, 2, 4), ("copy", 5, 700, 5),
+                                   ("copy", 60, 700, 5), ("copy", 300, 700, 5), ("wait", 3, 700, 5), ("wait", 40, 700, 5), ("wait", 90, 700, 5)):
+        r = crocuta("pretrain", plain, "-o", f"fails-{kind}-{nth}", HOSTCUDA_FAIL=f"{kind}:{nth}:{error}", **far_away)
+        refused(f"call {nth} of {kind}", r, code)
+        check(f"call {nth} of {kind} leaves something", "left behind" not in r.stderr and "AddressSanitizer" not in r.stderr, r.stderr)
+    r = crocuta("pretrain", plain, "-o", "one", ranks=3, HOSTCUDA_DEVICES="1", **far_away)
+    refused("two workers on one GPU", r, 4, "CROCUTA_SHARE_GPU=1")
+    r = crocuta("pretrain", plain, "-o", "one", ranks=3, HOSTCUDA_DEVICES="1", CROCUTA_SHARE_GPU="1", **far_away)
+    done("two workers who share a GPU", r)
+    r = crocuta("pretrain", plain, "-o", "auto", device="auto", ranks=3, HOSTCUDA_DEVICES="1", **far_away)
+    done("auto without enough GPUs", r)
+    check("auto warns", "fewer GPUs than workers" in r.stderr, r.stderr)
+    refused("no GPU", crocuta("pretrain", plain, "-o", "none", HOSTCUDA_DEVICES="0"), 4, "--device cpu")
+    done("auto without a GPU", crocuta("pretrain", plain, "-o", "none", device="auto", HOSTCUDA_DEVICES="0"))
+
+
+with tempfile.TemporaryDirectory() as folder:
+    os.chdir(folder)
+    {"far": far, "kernels": kernels, "failures": failures}[PART]()
+end()
