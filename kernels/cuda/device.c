@@ -17,7 +17,9 @@ const char *cuda_advice(cudaError_t error)
         return "no GPU is visible here; check nvidia-smi and CUDA_VISIBLE_DEVICES, or use --device "
                "cpu";
     case cudaErrorInsufficientDriver:
-        return "the driver is older than this program's CUDA; update it or use --device cpu";
+        return "there is no driver, or the driver is older than this program's CUDA; update it or "
+               "use "
+               "--device cpu";
     case cudaErrorInvalidDevice:
         return "start no more workers on a node than it has GPUs";
     case cudaErrorNoKernelImageForDevice:
