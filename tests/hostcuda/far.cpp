@@ -60,17 +60,25 @@ template <typename T> struct kept_structure {
 #define KEPT(type)                                                                                 \
     template <> struct kept<const type *> : kept_structure<type> {                                 \
         using kept_structure<type>::kept_structure;                                                \
-    };
-KEPT(embed_args)
-KEPT(mixin_args)
-KEPT(mixin_grads)
-KEPT(filter_args)
-KEPT(filter_grads)
-KEPT(conv_args)
-KEPT(mixout_args) KEPT(mlp_args) KEPT(mlp_grads) KEPT(head_args) KEPT(classify_args)
-    KEPT(classify_grads) KEPT(ranges_args) KEPT(sites_args) KEPT(sites_grads) KEPT(adamw_args)
-        KEPT(rows_adam_args) template <>
-        struct kept<float *const *> {
+    }
+KEPT(embed_args);
+KEPT(mixin_args);
+KEPT(mixin_grads);
+KEPT(filter_args);
+KEPT(filter_grads);
+KEPT(conv_args);
+KEPT(mixout_args);
+KEPT(mlp_args);
+KEPT(mlp_grads);
+KEPT(head_args);
+KEPT(classify_args);
+KEPT(classify_grads);
+KEPT(ranges_args);
+KEPT(sites_args);
+KEPT(sites_grads);
+KEPT(adamw_args);
+KEPT(rows_adam_args);
+template <> struct kept<float *const *> {
     float *value[EMBED_LEVELS];
     explicit kept(float *const *v)
     {
@@ -131,34 +139,56 @@ struct far_op<entry, waits> {
 ops_table table;
 
 #define FAR(name, waits)                                                                           \
-    if (!table.name || listed(#name))                                                              \
-        table.name = far_op<&ops_table::name, waits>::run;
+    do {                                                                                           \
+        if (!table.name || listed(#name))                                                          \
+            table.name = far_op<&ops_table::name, waits>::run;                                     \
+    } while (0)
 #define SIZE(name)                                                                                 \
-    if (!table.name##_workspace || listed(#name))                                                  \
-        table.name##_workspace = ops_cpu.name##_workspace;
+    do {                                                                                           \
+        if (!table.name##_workspace || listed(#name))                                              \
+            table.name##_workspace = ops_cpu.name##_workspace;                                     \
+    } while (0)
 
 bool table_fill(void)
 {
     table = ops_cuda;
-    SIZE(embed)
-    SIZE(mixin)
-    SIZE(filter)
-    SIZE(conv)
-    SIZE(mixout)
-    SIZE(mlp) SIZE(head) SIZE(classify) SIZE(sites) SIZE(rows_reduce) FAR(embed_forward, false)
-        FAR(embed_backward, false) FAR(mixin_forward, false) FAR(mixin_regate, false)
-            FAR(mixin_backward, false) FAR(filter_forward, false) FAR(filter_backward, false)
-                FAR(conv_forward, false) FAR(conv_backward, false) FAR(mixout_forward, false)
-                    FAR(mixout_backward, false) FAR(mlp_forward, false) FAR(mlp_backward, false)
-                        FAR(head_forward, false) FAR(head_backward, false)
-                            FAR(classify_forward, false) FAR(classify_backward, false)
-                                FAR(ranges_forward, false) FAR(sites_forward, false)
-                                    FAR(sites_backward, false) FAR(norm_squares, true)
-                                        FAR(adamw_update, false) FAR(rows_reduce, true)
-                                            FAR(rows_adam, false)
-                                                FAR(rows_catch_up,
-                                                    false) if (!table.conv_points || listed("conv"))
-                                                    table.conv_points = ops_cpu.conv_points;
+    SIZE(embed);
+    SIZE(mixin);
+    SIZE(filter);
+    SIZE(conv);
+    SIZE(mixout);
+    SIZE(mlp);
+    SIZE(head);
+    SIZE(classify);
+    SIZE(sites);
+    SIZE(rows_reduce);
+    FAR(embed_forward, false);
+    FAR(embed_backward, false);
+    FAR(mixin_forward, false);
+    FAR(mixin_regate, false);
+    FAR(mixin_backward, false);
+    FAR(filter_forward, false);
+    FAR(filter_backward, false);
+    FAR(conv_forward, false);
+    FAR(conv_backward, false);
+    FAR(mixout_forward, false);
+    FAR(mixout_backward, false);
+    FAR(mlp_forward, false);
+    FAR(mlp_backward, false);
+    FAR(head_forward, false);
+    FAR(head_backward, false);
+    FAR(classify_forward, false);
+    FAR(classify_backward, false);
+    FAR(ranges_forward, false);
+    FAR(sites_forward, false);
+    FAR(sites_backward, false);
+    FAR(norm_squares, true);
+    FAR(adamw_update, false);
+    FAR(rows_reduce, true);
+    FAR(rows_adam, false);
+    FAR(rows_catch_up, false);
+    if (!table.conv_points || listed("conv"))
+        table.conv_points = ops_cpu.conv_points;
     return true;
 }
 
