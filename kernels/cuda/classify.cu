@@ -56,10 +56,7 @@ static status space_open(const classify_args *a, bool backward, arena *ws, class
 {
     layout l = {NULL, 0};
     *s = space_lay(&l, a, backward);
-    l.base = (char *)arena_take(ws, l.used);
-    if (!l.base)
-        return cuda_workspace_short("classify", ws);
-    l.used = 0;
+    TRY(layout_take(&l, "classify", ws));
     *s = space_lay(&l, a, backward);
     return STATUS_OK;
 }

@@ -48,10 +48,7 @@ static status space_open(const head_args *a, bool backward, arena *ws, head_spac
 {
     layout l = {NULL, 0};
     *s = space_lay(&l, a, backward);
-    l.base = (char *)arena_take(ws, l.used);
-    if (!l.base)
-        return cuda_workspace_short("head", ws);
-    l.used = 0;
+    TRY(layout_take(&l, "head", ws));
     *s = space_lay(&l, a, backward);
     return STATUS_OK;
 }

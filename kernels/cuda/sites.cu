@@ -112,10 +112,7 @@ static status space_open(device *dev, const sites_args *a, bool backward, arena 
     TRY(args_check(a));
     layout l = {NULL, 0};
     *s = space_lay(&l, a, backward);
-    l.base = (char *)arena_take(ws, l.used);
-    if (!l.base)
-        return cuda_workspace_short("sites", ws);
-    l.used = 0;
+    TRY(layout_take(&l, "sites", ws));
     *s = space_lay(&l, a, backward);
     const size_t sums = (size_t)(a->s.B * (a->classes + 2)) * sizeof(double);
     const size_t hidden = (size_t)(a->s.B * a->H) * sizeof(double);
