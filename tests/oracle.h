@@ -211,28 +211,6 @@ static inline void bench_device(bench *b, int threads)
 #endif
 }
 
-/* An array of the test, of n floats, where the device's operations can have it: the array itself on
- * a CPU, a copy in memory of its own otherwise. */
-static inline float *bench_lend(bench *b, const float *host, int64_t n)
-{
-    void *on = (float *)host;
-    if (b->dev->kind != DEVICE_CPU &&
-        (device_memory_take(b->dev, (size_t)n * sizeof *host, &on) != STATUS_OK ||
-         device_upload(b->dev, on, host, (size_t)n * sizeof *host) != STATUS_OK))
-        fail_msg("%s", failure_last()->text);
-    return on;
-}
-
-/* Back with what was written to it (host NULL: nothing was), after everything queued. */
-static inline void bench_return(bench *b, float *on, float *host, int64_t n)
-{
-    if (b->dev->kind == DEVICE_CPU)
-        return;
-    if (host && device_download(b->dev, host, on, (size_t)n * sizeof *host) != STATUS_OK)
-        fail_msg("%s", failure_last()->text);
-    device_memory_give(b->dev, on);
-}
-
 /* Where the device's operations find `host`, which lies in a buffer of `all`: there on a CPU, in a
  * copy of the whole buffer elsewhere, uploaded at the first call after a bench_back. NULL stays
  * NULL. What operations wrote comes back with bench_back. */

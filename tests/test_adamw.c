@@ -57,10 +57,10 @@ static void many_steps(int64_t n, int64_t first, double decay)
             bench_device(&b, t + 1);
             float *const host[] = {p[t], g, m[t], v[t]}, *on[4];
             for (int i = 0; i < 4; i++)
-                on[i] = bench_lend(&b, host[i], n);
+                on[i] = bench_on(&b, &all, host[i]);
             OK(adamw_update(b.dev, &a, n, on[0], on[1], on[2], on[3]));
-            for (int i = 0; i < 4; i++)
-                bench_return(&b, on[i], host[i], n);
+            bench_back(&b);
+            bench_forget(&b);
             device_close(&b.dev);
         }
     }

@@ -3,15 +3,14 @@
  * infinity come through. */
 #include "tests/oracle.h"
 
-static double norm_of(const float *x, int64_t n, int threads)
+static double norm_of(buffers *all, const float *x, int64_t n, int threads)
 {
     bench b;
     double sum = NAN;
     bench_device(&b, threads);
     bench_workspace(&b, 64);
-    float *on = bench_lend(&b, x, n);
-    OK(norm_squares(b.dev, on, n, &sum, &b.ws));
-    bench_return(&b, on, NULL, n);
+    OK(norm_squares(b.dev, bench_on(&b, all, x), n, &sum, &b.ws));
+    bench_forget(&b);
     assert_int_equal(b.ws.used, 0);
     device_arena_close(b.dev, &b.ws);
     device_close(&b.dev);
@@ -31,10 +30,10 @@ static void lengths(void **state)
             x[j] = (float)(rng_normal(&r) * (j % 3 ? 1e-3 : 1e3));
             want += (long double)x[j] * (long double)x[j];
         }
-        const double one = norm_of(x, n[i], 1);
+        const double one = norm_of(&all, x, n[i], 1);
         assert_true(fabsl((long double)one - want) <= 1e-12L * want);
         for (int threads = 2; threads <= 5; threads++)
-            assert_true(one == norm_of(x, n[i], threads));
+            assert_true(one == norm_of(&all, x, n[i], threads));
         buffers_close(&all);
     }
 }
@@ -47,11 +46,12 @@ static void not_numbers(void **state)
     float *x = buffer_floats(&all, n);
     for (int64_t i = 0; i < n; i++)
         x[i] = 1e30f; /* its square is beyond fp32 */
-    assert_true(fabs(norm_of(x, n, 2) / ((double)x[0] * (double)x[0] * (double)n) - 1) < 1e-12);
+    assert_true(fabs(norm_of(&all, x, n, 2) / ((double)x[0] * (double)x[0] * (double)n) - 1) <
+                1e-12);
     x[n - 1] = INFINITY;
-    assert_true(isinf(norm_of(x, n, 2)));
+    assert_true(isinf(norm_of(&all, x, n, 2)));
     x[50000] = NAN;
-    assert_true(isnan(norm_of(x, n, 2)));
+    assert_true(isnan(norm_of(&all, x, n, 2)));
     buffers_close(&all);
 }
 
