@@ -253,11 +253,6 @@ int64_t position_row_of_site(const position_encoding *x, int table, int32_t chro
     return position_row(x, table, chromosome, needed ? x->position_of_site[site] : 0, site);
 }
 
-int64_t position_sites(const position_encoding *x)
-{
-    return x->n_sites;
-}
-
 /* Spreads at the start, as the recipe of docs/model.md has them. */
 #define CARRIED_SPREAD 0.3
 #define ABSENT_SPREAD 0.09

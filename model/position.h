@@ -55,7 +55,6 @@ int position_tables(position_encoding *x, row_table **tables); /* their number *
 /* Row of a site in any table; -1: none. */
 int64_t position_row_of_site(const position_encoding *x, int table, int32_t chromosome,
                              int32_t site);
-int64_t position_sites(const position_encoding *x); /* of the space, 0: not known */
 
 /* Makes the site head's rows of all sites, with the given biases (sites, classes): class-wise
  * log-odds of carrying the site, or NULL for zeros. taught (sites) 0: no training window will hold

@@ -173,12 +173,7 @@ template <typename T> T atomicCAS(T *at, T compare, T value)
     return before;
 }
 
-/* ---- arithmetic that C++ lacks; the fast forms as exactly as C++ has them */
-
-template <typename T> T __ldg(const T *at)
-{
-    return *at;
-}
+/* ---- arithmetic that C++ lacks */
 
 template <typename T> T min(T a, T b)
 {
@@ -188,46 +183,6 @@ template <typename T> T min(T a, T b)
 template <typename T> T max(T a, T b)
 {
     return a < b ? b : a;
-}
-
-inline float rsqrtf(float x)
-{
-    return 1.0f / sqrtf(x);
-}
-
-inline float __expf(float x)
-{
-    return expf(x);
-}
-
-inline float __logf(float x)
-{
-    return logf(x);
-}
-
-inline float __sinf(float x)
-{
-    return sinf(x);
-}
-
-inline float __cosf(float x)
-{
-    return cosf(x);
-}
-
-inline float __fdividef(float x, float y)
-{
-    return x / y;
-}
-
-inline float __frcp_rn(float x)
-{
-    return 1.0f / x;
-}
-
-inline float __saturatef(float x)
-{
-    return x > 0 ? (x < 1 ? x : 1.0f) : 0.0f;
 }
 
 inline unsigned __umulhi(unsigned a, unsigned b)
