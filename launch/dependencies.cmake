@@ -48,7 +48,8 @@ if(CROCUTA_DEPS)
   set(ENV{LD_LIBRARY_PATH} "${deps_lib}:$ENV{LD_LIBRARY_PATH}")
   include_directories(SYSTEM "${deps}/usr/include" "${deps}/usr/include/${multiarch}")
   set(CMAKE_REQUIRED_INCLUDES "${deps}/usr/include" "${deps}/usr/include/${multiarch}")
-  add_link_options("-Wl,--disable-new-dtags,-rpath,${deps_lib}" # an rpath that also serves what libraries need
+  set(CMAKE_BUILD_RPATH "${deps_lib}")
+  add_link_options("-Wl,--disable-new-dtags" # an rpath that also serves what libraries need
     "-Wl,-rpath-link,${deps_lib}")
   set(CMAKE_REQUIRED_LINK_OPTIONS "-Wl,-rpath-link,${deps_lib}")
   add_library(MPI::MPI_C INTERFACE IMPORTED GLOBAL)
