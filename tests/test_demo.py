@@ -155,13 +155,18 @@ def refusals(script, folder):
 def login_node(script, folder):
     tools = os.path.join(folder, "bin")
     os.mkdir(tools)
-    open(os.path.join(tools, "srun"), "w").write("#!/bin/sh\nexit 1\n")
-    os.chmod(os.path.join(tools, "srun"), 0o755)
+    for name, does in (("srun", "exit 1"), ("scontrol", "echo 'Slurmctld(primary) at head is UP'")):
+        open(os.path.join(tools, name), "w").write(f"#!/bin/sh\n{does}\n")
+        os.chmod(os.path.join(tools, name), 0o755)
     args = ("--vcf", "my people.vcf", "--sample-map", "my labels.tsv", "-o", "far away")
     r = demo(script, folder, *args, path=tools + ":" + os.environ["PATH"])
     check("login node", r.returncode == 0 and "srun --ntasks=1" in r.stdout, r)
     check("the line has the user's files", "--sample-map" in r.stdout and "far" in r.stdout, r.stdout)
     check("nothing begun", not os.path.exists(os.path.join(folder, "far away")))
+    with open(os.path.join(tools, "scontrol"), "w") as f:
+        f.write("#!/bin/sh\necho 'Slurmctld(primary) at head is DOWN'\n")
+    r = demo(script, folder, *args, "--conda", "nowhere", path=tools + ":" + os.environ["PATH"])
+    one_line("srun without a controller is no login node", r, 2, "nowhere")
 
 
 def main():
