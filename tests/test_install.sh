@@ -1,4 +1,3 @@
-# labels: slurm
 # `cmake --install` makes a tree that can be moved: installed into a folder, moved, and run there, from another folder and without
 # the source tree: the program, its shipped configurations, a training, and the Slurm scripts beside it (printed only).
 set -eu
