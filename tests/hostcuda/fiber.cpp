@@ -1,6 +1,7 @@
-/* A kernel runs block after block; the threads of a block are fibers with stacks of their own,
- * switched by hand. A fiber runs until it meets others (a barrier, a shuffle) or ends; where nobody
- * can go on, those who wait wait for somebody who never comes: a fault. */
+/* A kernel runs block after block. A thread runs on a fiber, a stack of its own, until it meets
+ * others (a barrier, a shuffle); one that ends leaves its fiber to the next, so that threads that
+ * meet nobody never switch. Where nobody can go on, those who wait wait for somebody who never
+ * comes: a fault. */
 #include "tests/hostcuda/core.h"
 #include "tests/hostcuda/device.h"
 
@@ -10,7 +11,7 @@
 #include <sys/mman.h>
 #include <vector>
 
-#if defined(__SANITIZE_ADDRESS__)
+#ifdef HOSTCUDA_ASAN
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
@@ -60,12 +61,17 @@ const size_t STACK = 256 << 10, GUARD = 4096; /* bytes; ASan's frames are large 
 
 enum state { READY, AT_BARRIER, IN_WARP, ENDED };
 
+/* A stack, switched to by hand. */
 struct fiber {
     void *sp;
     char *stack;
+};
+
+struct thread {
+    fiber *on; /* NULL before it begins */
     int number;
     state now;
-    uint3 thread;
+    uint3 at;
     const char *file; /* where it waits */
     int line;
     hostcuda_meeting what;
@@ -74,18 +80,31 @@ struct fiber {
     int from;
 };
 
-std::vector<fiber> &fibers = *new std::vector<fiber>; /* never destroyed: used at exit */
+/* What lets whole warps meet without looking at every lane at each arrival. */
+struct warp {
+    const thread *first; /* of the lanes waiting in a meeting of all 32 */
+    int here;            /* how many they are */
+    int partial;         /* lanes waiting in a meeting of fewer */
+    int gone;            /* lanes ended, or at the block's barrier */
+};
+
+/* Never destroyed: used at exit. */
+std::vector<fiber> &fibers = *new std::vector<fiber>;
+std::vector<fiber *> &idle = *new std::vector<fiber *>;
+thread threads[MOST];
+warp warps[MOST / LANES];
 char *stacks = nullptr;
 const launch *running = nullptr;
-fiber *current = nullptr;
-void *scheduler_sp;
-int threads; /* of a block */
+thread *current = nullptr;
+fiber scheduler; /* the caller's own stack */
+int count;       /* threads of a block */
 char *shared = nullptr, *shared_end = nullptr;
 hostcuda_order order = HOSTCUDA_NORMAL;
 uint64_t random_state = 1;
 
 const void *main_bottom;
 size_t main_size;
+bool from_main; /* the switch under way leaves the scheduler */
 
 uint64_t next_random(void)
 {
@@ -98,7 +117,7 @@ uint64_t next_random(void)
 /* A walk over 0 .. n-1 that needs no list: at(i) = (a i + b) mod n with a and n coprime. */
 struct walk {
     uint64_t n, a, b;
-    explicit walk(uint64_t count) : n(count), a(1), b(0)
+    explicit walk(uint64_t length) : n(length), a(1), b(0)
     {
         if (order == HOSTCUDA_RANDOM && n > 1) {
             b = next_random() % n;
@@ -118,74 +137,136 @@ struct walk {
     }
     uint64_t at(uint64_t i) const
     {
+        if (order == HOSTCUDA_NORMAL)
+            return i;
         if (order == HOSTCUDA_REVERSE)
             return n - 1 - i;
         return (uint64_t)(((__uint128_t)a * i + b) % n);
     }
 };
 
-void to_scheduler(void)
-{
-    fiber *me = current;
-#if defined(__SANITIZE_ADDRESS__)
-    void *fake = nullptr;
-    __sanitizer_start_switch_fiber(&fake, main_bottom, main_size);
-#endif
-    hostcuda_switch(&me->sp, scheduler_sp);
-#if defined(__SANITIZE_ADDRESS__)
-    __sanitizer_finish_switch_fiber(fake, &main_bottom, &main_size);
-#endif
-}
+/* The threads whose turn it is, and how far it has come. */
+struct turns {
+    int begin;
+    walk order;
+    uint64_t next;
+    bool moved;
+} turn = {0, walk(0), 0, false};
 
-void to_fiber(fiber *f)
+/* The next of them that can go on, or NULL. */
+thread *turn_next(void)
 {
-    current = f;
-    hostcuda_thread = f->thread;
-#if defined(__SANITIZE_ADDRESS__)
-    void *fake = nullptr;
-    __sanitizer_start_switch_fiber(&fake, f->stack + GUARD, STACK - GUARD);
-#endif
-    hostcuda_switch(&scheduler_sp, f->sp);
-#if defined(__SANITIZE_ADDRESS__)
-    __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
-#endif
-    current = nullptr;
-}
-
-/* A fiber serves one thread after another and never returns. */
-void fiber_main(void)
-{
-#if defined(__SANITIZE_ADDRESS__)
-    __sanitizer_finish_switch_fiber(nullptr, &main_bottom, &main_size);
-#endif
-    for (;;) {
-        running->thread();
-        current->now = ENDED;
-        to_scheduler();
+    while (turn.next < turn.order.n) {
+        thread *t = &threads[(uint64_t)turn.begin + turn.order.at(turn.next++)];
+        if (t->now == READY)
+            return t;
     }
+    return nullptr;
 }
 
-void fibers_grow(int count)
+/* ASan learns where a stack begins, and tells which one was left. */
+void arrived(void *fake)
+{
+#ifdef HOSTCUDA_ASAN
+    if (from_main)
+        __sanitizer_finish_switch_fiber(fake, &main_bottom, &main_size);
+    else
+        __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
+#else
+    (void)fake;
+#endif
+    from_main = false;
+}
+
+void fiber_switch(fiber *leave, fiber *enter)
+{
+    void *fake = nullptr;
+#ifdef HOSTCUDA_ASAN
+    if (enter == &scheduler)
+        __sanitizer_start_switch_fiber(&fake, main_bottom, main_size);
+    else
+        __sanitizer_start_switch_fiber(&fake, enter->stack + GUARD, STACK - GUARD);
+#endif
+    from_main = leave == &scheduler;
+    hostcuda_switch(&leave->sp, enter->sp);
+    arrived(fake);
+}
+
+void fiber_main(void);
+
+fiber *fiber_new(void)
 {
     if (!stacks) {
         stacks = (char *)mmap(nullptr, MOST * STACK, PROT_READ | PROT_WRITE,
                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (stacks == MAP_FAILED)
             fault("no memory for the stacks of fibers");
-        fibers.reserve(MOST);
+        fibers.reserve(MOST); /* they are pointed to */
     }
-    while ((int)fibers.size() < count) {
-        fiber f = {};
-        f.number = (int)fibers.size();
-        f.stack = stacks + (size_t)f.number * STACK;
-        mprotect(f.stack, GUARD, PROT_NONE);
-        void **top = (void **)(f.stack + STACK);
-        *--top = nullptr; /* fiber_main's return address, where the ABI wants it; never used */
-        *--top = (void *)fiber_main;
-        for (int i = 0; i < 6; i++)
-            *--top = nullptr; /* the registers */
-        f.sp = top;
-        fibers.push_back(f);
+    fiber f = {};
+    f.stack = stacks + fibers.size() * STACK;
+    mprotect(f.stack, GUARD, PROT_NONE);
+    /* Not all at one offset in their pages: they would share a few sets of the cache. */
+    const size_t colour = fibers.size() % 61 * 320;
+    void **top = (void **)(f.stack + STACK - colour);
+    *--top = nullptr; /* fiber_main's return address, where the ABI wants it; never used */
+    *--top = (void *)fiber_main;
+    for (int i = 0; i < 6; i++)
+        *--top = nullptr; /* the registers */
+    f.sp = top;
+    fibers.push_back(f);
+    return &fibers.back();
+}
+
+/* The fiber that `t` goes on with: its own, or an idle one that begins it. */
+fiber *fiber_of(thread *t)
+{
+    if (!t->on) {
+        if (idle.empty())
+            idle.push_back(fiber_new());
+        t->on = idle.back();
+        idle.pop_back();
+    }
+    return t->on;
+}
+
+void becomes_current(thread *t)
+{
+    current = t;
+    if (t)
+        hostcuda_thread = t->at;
+}
+
+/* The current thread waits: the next one whose turn it is goes on, or else the scheduler. */
+void wait_here(void)
+{
+    thread *me = current, *next = turn_next();
+    becomes_current(next);
+    fiber_switch(me->on, next ? fiber_of(next) : &scheduler);
+}
+
+void leaves(thread *t)
+{
+    warps[t->number / LANES].gone++;
+}
+
+/* A fiber runs one thread after another and never returns. */
+void fiber_main(void)
+{
+    arrived(nullptr);
+    for (;;) {
+        thread *me = current;
+        running->thread();
+        me->now = ENDED;
+        leaves(me);
+        thread *next = turn_next();
+        becomes_current(next);
+        if (next && !next->on) {
+            next->on = me->on;
+            continue;
+        }
+        idle.push_back(me->on);
+        fiber_switch(me->on, next ? next->on : &scheduler);
     }
 }
 
@@ -195,15 +276,14 @@ bool same_file(const char *a, const char *b)
     return a == b || strcmp(a, b) == 0;
 }
 
-std::string place(const fiber &f)
+std::string place(const thread &f)
 {
     char text[300];
     if (f.now == ENDED)
-        snprintf(text, sizeof text, "thread (%u,%u,%u) has ended", f.thread.x, f.thread.y,
-                 f.thread.z);
+        snprintf(text, sizeof text, "thread (%u,%u,%u) has ended", f.at.x, f.at.y, f.at.z);
     else
-        snprintf(text, sizeof text, "thread (%u,%u,%u) waits at %s:%d%s", f.thread.x, f.thread.y,
-                 f.thread.z, f.file, f.line,
+        snprintf(text, sizeof text, "thread (%u,%u,%u) waits at %s:%d%s", f.at.x, f.at.y, f.at.z,
+                 f.file, f.line,
                  f.now == AT_BARRIER ? " for the whole block" : " for lanes of its warp");
     return text;
 }
@@ -211,38 +291,37 @@ std::string place(const fiber &f)
 /* Nobody can go on: either all stand at one barrier, which opens, or it never will. */
 void barrier_open(void)
 {
-    for (int i = 0; i < threads; i++) {
-        const fiber &f = fibers[(size_t)i];
-        for (int other = i / LANES * LANES; f.now == IN_WARP && other < threads; other++)
-            if (f.mask >> other % LANES & 1 && fibers[(size_t)other].now != IN_WARP)
+    for (int i = 0; i < count; i++) {
+        const thread &f = threads[i];
+        for (int other = i / LANES * LANES; f.now == IN_WARP && other < count; other++)
+            if (f.mask >> other % LANES & 1 && threads[other].now != IN_WARP)
                 fault("lanes that never come: %s, %s", place(f).c_str(),
-                      place(fibers[(size_t)other]).c_str());
+                      place(threads[other]).c_str());
     }
-    const fiber *first = nullptr;
-    for (int i = 0; i < threads && !first; i++)
-        if (fibers[(size_t)i].now != ENDED)
-            first = &fibers[(size_t)i];
-    for (int i = 0; i < threads; i++) {
-        const fiber &f = fibers[(size_t)i];
+    const thread *first = nullptr;
+    for (int i = 0; i < count && !first; i++)
+        if (threads[i].now != ENDED)
+            first = &threads[i];
+    for (int i = 0; i < count; i++) {
+        const thread &f = threads[i];
         if (f.now != AT_BARRIER || f.line != first->line || !same_file(f.file, first->file))
             fault("barriers diverge: %s, %s", place(*first).c_str(), place(f).c_str());
     }
-    for (int i = 0; i < threads; i++)
-        fibers[(size_t)i].now = READY;
+    for (int i = 0; i < count; i++)
+        threads[i].now = READY;
+    memset(warps, 0, sizeof warps);
 }
 
 /* Those of threads [begin, end) that can go on, until each waits or ends; whether there were any.
  */
 bool run_some(int begin, int end)
 {
+    turn = {begin, walk((uint64_t)(end - begin)), 0, false};
     bool moved = false;
-    const walk turn((uint64_t)(end - begin));
-    for (uint64_t i = 0; i < turn.n; i++) {
-        fiber *f = &fibers[(uint64_t)begin + turn.at(i)];
-        if (f->now == READY) {
-            to_fiber(f);
-            moved = true;
-        }
+    for (thread *next = turn_next(); next; next = turn_next()) {
+        becomes_current(next);
+        fiber_switch(&scheduler, fiber_of(next));
+        moved = true;
     }
     return moved;
 }
@@ -252,12 +331,12 @@ bool run_some(int begin, int end)
 bool run_round(void)
 {
     if (order == HOSTCUDA_NORMAL || (order == HOSTCUDA_RANDOM && next_random() % 2))
-        return run_some(0, threads);
+        return run_some(0, count);
     bool moved = false;
-    const walk turn((uint64_t)((threads + LANES - 1) / LANES));
-    for (uint64_t i = 0; i < turn.n; i++) {
-        const int begin = (int)turn.at(i) * LANES, end = begin + LANES;
-        while (run_some(begin, end < threads ? end : threads))
+    const walk each((uint64_t)((count + LANES - 1) / LANES));
+    for (uint64_t i = 0; i < each.n; i++) {
+        const int begin = (int)each.at(i) * LANES, end = begin + LANES;
+        while (run_some(begin, end < count ? end : count))
             moved = true;
     }
     return moved;
@@ -266,17 +345,20 @@ bool run_round(void)
 void run_block(void)
 {
     memset(shared, 0xFF, running->shared);
-    for (int i = 0; i < threads; i++) {
-        fiber &f = fibers[(size_t)i];
+    memset(warps, 0, sizeof warps);
+    for (int i = 0; i < count; i++) {
+        thread &t = threads[i];
         const dim3 &b = running->block;
-        f.now = READY;
-        f.thread = {(unsigned)i % b.x, (unsigned)i / b.x % b.y, (unsigned)i / b.x / b.y};
+        t.on = nullptr;
+        t.number = i;
+        t.now = READY;
+        t.at = {(unsigned)i % b.x, (unsigned)i / b.x % b.y, (unsigned)i / b.x / b.y};
     }
     for (;;) {
         const bool moved = run_round();
         bool left = false;
-        for (int i = 0; i < threads; i++)
-            left |= fibers[(size_t)i].now != ENDED;
+        for (int i = 0; i < count; i++)
+            left |= threads[i].now != ENDED;
         if (!left)
             return;
         if (!moved)
@@ -298,13 +380,13 @@ void shared_new(size_t bytes)
     }
     char *begin = shared_end - most;
     const size_t body = (bytes + 15) / 16 * 16;
-#if defined(__SANITIZE_ADDRESS__)
-    ASAN_UNPOISON_MEMORY_REGION(begin, most);
+#ifdef HOSTCUDA_ASAN
+    __asan_unpoison_memory_region(begin, most);
 #endif
     shared = shared_end - body;
-#if defined(__SANITIZE_ADDRESS__)
-    ASAN_POISON_MEMORY_REGION(begin, (size_t)(shared - begin));
-    ASAN_POISON_MEMORY_REGION(shared + bytes, body - bytes);
+#ifdef HOSTCUDA_ASAN
+    __asan_poison_memory_region(begin, (size_t)(shared - begin));
+    __asan_poison_memory_region(shared + bytes, body - bytes);
 #else
     (void)begin;
 #endif
@@ -315,15 +397,14 @@ void shared_new(size_t bytes)
 void run_kernel(const launch &what)
 {
     const dim3 g = what.grid, b = what.block;
-    threads = (int)(b.x * b.y * b.z);
-    fibers_grow(threads);
+    count = (int)(b.x * b.y * b.z);
     shared_new(what.shared);
     running = &what;
     hostcuda_block_size = b;
     hostcuda_grid_size = g;
-    const walk turn((uint64_t)g.x * g.y * g.z);
-    for (uint64_t i = 0; i < turn.n; i++) {
-        const uint64_t at = turn.at(i);
+    const walk each((uint64_t)g.x * g.y * g.z);
+    for (uint64_t i = 0; i < each.n; i++) {
+        const uint64_t at = each.at(i);
         hostcuda_block = {(unsigned)(at % g.x), (unsigned)(at / g.x % g.y),
                           (unsigned)(at / g.x / g.y)};
         run_block();
@@ -392,7 +473,8 @@ void hostcuda_barrier(const char *file, int line)
     current->now = AT_BARRIER;
     current->file = file;
     current->line = line;
-    to_scheduler();
+    leaves(current);
+    wait_here();
 }
 
 int hostcuda_lane(void)
@@ -400,12 +482,61 @@ int hostcuda_lane(void)
     return current->number % LANES;
 }
 
+namespace
+{
+
+/* Whether all that `me` meets are there, each lane looked at: who will never come, or waits at
+ * another place, is a fault. */
+bool all_came(const thread &me, const thread *lanes)
+{
+    const int base = me.number - me.number % LANES;
+    bool all = true;
+    for (int i = 0; i < LANES; i++) {
+        if (!(me.mask >> i & 1))
+            continue;
+        if (base + i >= count)
+            fault("%s:%d: the mask %08x names lane %d, but the warp ends before", me.file, me.line,
+                  me.mask, i);
+        const thread &t = lanes[i];
+        if (t.now == ENDED || t.now == AT_BARRIER)
+            fault("lanes that never come: %s, %s", place(me).c_str(), place(t).c_str());
+        if (t.now == IN_WARP &&
+            (t.line != me.line || t.mask != me.mask || !same_file(t.file, me.file)))
+            fault("lanes of one warp meet at different places: %s, %s", place(me).c_str(),
+                  place(t).c_str());
+        all &= t.now == IN_WARP;
+    }
+    return all;
+}
+
+/* Every lane of `mask` gets its answer and can go on. */
+void settle(hostcuda_meeting what, unsigned mask, thread *lanes, const char *file, int line)
+{
+    unsigned yes = 0;
+    for (int i = 0; i < LANES && what == HOSTCUDA_BALLOT; i++)
+        if (mask >> i & 1)
+            yes |= (unsigned)(lanes[i].value != 0) << i;
+    for (int i = 0; i < LANES; i++) {
+        thread &t = lanes[i];
+        if (!(mask >> i & 1))
+            continue;
+        if (what == HOSTCUDA_SHUFFLE && !(mask >> t.from & 1))
+            fault("%s:%d: lane %d reads lane %d, which is not in the mask %08x", file, line, i,
+                  t.from, mask);
+        t.answer = what == HOSTCUDA_SHUFFLE ? lanes[t.from].value : yes;
+        t.now = READY;
+    }
+}
+
+} // namespace
+
 /* The last lane to come settles the matter for all of them. */
 uint64_t hostcuda_meet(hostcuda_meeting what, unsigned mask, uint64_t value, int from,
                        const char *file, int line)
 {
-    const int lane = hostcuda_lane(), base = current->number - lane;
-    fiber *me = current, *warp = &fibers[(size_t)base];
+    const int lane = hostcuda_lane();
+    thread *me = current, *lanes = me - lane;
+    warp &w = warps[me->number / LANES];
     if (!(mask >> lane & 1))
         fault("%s:%d: the mask %08x leaves out the calling lane %d", file, line, mask, lane);
     me->what = what;
@@ -415,39 +546,20 @@ uint64_t hostcuda_meet(hostcuda_meeting what, unsigned mask, uint64_t value, int
     me->file = file;
     me->line = line;
     me->now = IN_WARP;
-    unsigned here = 0, yes = 0;
-    for (int i = 0; i < LANES; i++) {
-        if (!(mask >> i & 1))
-            continue;
-        if (base + i >= threads)
-            fault("%s:%d: the mask %08x names lane %d, but the warp ends before", file, line, mask,
-                  i);
-        const fiber &f = warp[i];
-        if (f.now == ENDED || f.now == AT_BARRIER)
-            fault("lanes that never come: %s, %s", place(*me).c_str(), place(f).c_str());
-        if (f.now != IN_WARP)
-            continue;
-        if (f.line != line || f.mask != mask || !same_file(f.file, file))
-            fault("lanes of one warp meet at different places: %s, %s", place(*me).c_str(),
-                  place(f).c_str());
-        here |= 1u << i;
-        yes |= (unsigned)(f.value != 0) << i;
-    }
-    if (here != mask) {
-        to_scheduler();
+    const bool whole = mask == 0xffffffffu;
+    int &here = whole ? w.here : w.partial;
+    here++;
+    if (whole && w.here == 1)
+        w.first = me;
+    /* Those that join the first of all 32 where it waits need no look at the rest. */
+    const bool alike = whole && w.first->line == line && same_file(w.first->file, file);
+    const bool fits = me->number - lane + LANES <= count;
+    const bool plain = alike && fits && !w.partial && !w.gone;
+    if (plain ? w.here < LANES : !all_came(*me, lanes)) {
+        wait_here();
         return me->answer;
     }
-    for (int i = 0; i < LANES; i++) {
-        fiber &f = warp[i];
-        if (!(mask >> i & 1))
-            continue;
-        if (what == HOSTCUDA_SHUFFLE && !(mask >> f.from & 1))
-            fault("%s:%d: lane %d reads lane %d, which is not in the mask %08x", file, line, i,
-                  f.from, mask);
-        f.answer = what == HOSTCUDA_BALLOT    ? yes
-                   : what == HOSTCUDA_SHUFFLE ? warp[f.from].value
-                                              : 0;
-        f.now = READY;
-    }
+    settle(what, mask, lanes, file, line);
+    here -= __builtin_popcount(mask);
     return me->answer;
 }
