@@ -34,6 +34,36 @@ typedef struct {
 status checkpoint_write(const char *dir, const checkpoint_header *h,
                         const checkpoint_tensor *tensors, int64_t n);
 
+/* The same by many writers. One rank lays the file out, under a temporary name, with room on the
+ * disk for every byte, and learns where each tensor begins (data are not looked at; an empty tensor
+ * has no place: 0). Then anybody writes stretches of the tensors into it with plain system calls,
+ * HDF5 being done with it; when all are synced, one rank commits: the file's checksum is made of the
+ * pieces', and only the few bytes between them are read back. */
+status checkpoint_lay_out(const char *dir, const checkpoint_header *h,
+                          const checkpoint_tensor *tensors, int64_t n, int64_t *offset);
+
+/* A stretch of the file that a writer has written and synced. */
+typedef struct {
+    int64_t offset, bytes;
+    uint32_t crc; /* CRC-32 */
+} checkpoint_piece;
+
+/* Takes effect as a whole or not at all. `pieces` (put into the file's order) must cover every byte
+ * of every tensor. STATUS_RESOURCE as above; the temporary file is gone then. */
+status checkpoint_commit(const char *dir, const checkpoint_header *h,
+                         const checkpoint_tensor *tensors, int64_t n, checkpoint_piece *pieces,
+                         int64_t n_pieces);
+
+/* DIR/step-NNNNNNN.h5.tmp: the name until then. */
+void checkpoint_part_path(const char *dir, int64_t step, char path[1100]);
+/* Removes it, and all that jobs which died have left. */
+void checkpoint_discard(const char *dir, int64_t step);
+void checkpoint_sweep(const char *dir);
+
+/* Bytes of an element, and of a tensor. */
+int64_t checkpoint_element_bytes(element_kind kind);
+int64_t checkpoint_tensor_bytes(const checkpoint_tensor *t);
+
 typedef struct checkpoint checkpoint;
 /* Opens and verifies one file (its manifest beside it is required). Any fault is one message and
  * STATUS_DATA. */

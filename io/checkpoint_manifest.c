@@ -83,12 +83,9 @@ static json_t *tensor_list(const checkpoint_tensor *tensors, int64_t n)
     return list;
 }
 
-status manifest_make(const char *file, const checkpoint_header *h, const checkpoint_tensor *tensors,
-                     int64_t n, char **text)
+status manifest_make(const char *file, int64_t bytes, uint32_t crc, const checkpoint_header *h,
+                     const checkpoint_tensor *tensors, int64_t n, char **text)
 {
-    int64_t bytes;
-    uint32_t crc;
-    TRY(file_sum(file, &bytes, &crc));
     json_t *root = json_pack("{s:s, s:i, s:I, s:I, s:i, s:s, s:s, s:I, s:I, s:o}", "program",
                              "crocuta", "version", CHECKPOINT_VERSION, "step", (json_int_t)h->step,
                              "stage", (json_int_t)h->stage, "ranks", h->ranks, "config", h->config,

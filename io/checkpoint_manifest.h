@@ -10,9 +10,9 @@
 /* step-0000010.h5 -> step-0000010.json */
 void checkpoint_manifest_path(const char *file, char manifest[1100]);
 
-/* Text of the manifest of a finished file (caller frees). */
-status manifest_make(const char *file, const checkpoint_header *h, const checkpoint_tensor *tensors,
-                     int64_t n, char **text);
+/* Text of the manifest of a finished file of so many bytes and with that CRC-32 (caller frees). */
+status manifest_make(const char *file, int64_t bytes, uint32_t crc, const checkpoint_header *h,
+                     const checkpoint_tensor *tensors, int64_t n, char **text);
 
 /* What a manifest says, every field checked. Strings are owned by it. */
 typedef struct {

@@ -3,6 +3,7 @@
 
 #include "runtime/core/log.h"
 #include "runtime/train/journal.h"
+#include "runtime/train/keeper.h"
 #include "runtime/train/metrics.h"
 #include "runtime/train/signals.h"
 
@@ -16,6 +17,7 @@
 struct coordinator {
     run_directory run;
     journal metrics, events;
+    keeper *saves;
     progress show;
     int64_t done;
     double started_s, checkpoint_s, synced_s;
@@ -26,29 +28,33 @@ struct coordinator {
     char host[64], tail[256];
 };
 
-status coordinator_open(const run_directory *run, const config *c, const char *name, int64_t first,
-                        int64_t total, const char *host, coordinator **out)
+status coordinator_open(const run_directory *run, const config *c, const coordinator_setting *at,
+                        coordinator **out)
 {
+    char dir[CONFIG_TEXT + 16];
     *out = NULL;
     coordinator *k = calloc(1, sizeof *k);
     if (!k)
         return fail(STATUS_MEMORY, "%s: no memory for the coordinator; use more memory", run->path);
     k->run = *run;
     k->metrics.fd = k->events.fd = -1;
-    k->done = first;
+    k->done = at->first;
     k->started_s = k->checkpoint_s = k->synced_s = clock_monotonic_s();
     k->every_s = 60 * c->checkpoint.every_minutes;
     k->limit_s = 3600 * c->train.max_hours;
     k->on_signal = c->checkpoint.on_signal;
-    snprintf(k->host, sizeof k->host, "%s", host);
+    snprintf(k->host, sizeof k->host, "%s", at->host);
+    run_directory_checkpoints(run->path, dir);
     status st = journal_open(&k->metrics, run->path, "metrics.jsonl");
     if (st == STATUS_OK)
         st = journal_open(&k->events, run->path, "events.jsonl");
+    if (st == STATUS_OK)
+        st = keeper_open(dir, c, at->worker0, at->workers, &k->saves);
     if (st != STATUS_OK) {
         coordinator_close(&k);
         return st;
     }
-    progress_start(&k->show, name, first, total);
+    progress_start(&k->show, at->name, at->first, at->total);
     *out = k;
     return STATUS_OK;
 }
@@ -59,6 +65,7 @@ void coordinator_close(coordinator **c)
         return;
     journal_close(&(*c)->metrics);
     journal_close(&(*c)->events);
+    keeper_close(&(*c)->saves);
     free(*c);
     *c = NULL;
 }
@@ -101,11 +108,7 @@ status coordinator_receive(coordinator *c, const report *r)
         break;
     case REPORT_EVENT:
         TRY(write_event(c, r, r->worker));
-        if (strcmp(r->event, "checkpoint") == 0)
-            c->checkpoint_s = clock_monotonic_s();
         break;
-    case REPORT_COMMIT:
-        return journals_sync(c);
     case REPORT_BEAT:
         break;
     case REPORT_END:
@@ -116,6 +119,25 @@ status coordinator_receive(coordinator *c, const report *r)
     if (clock_monotonic_s() - c->synced_s > SYNC_EVERY_S)
         return journals_sync(c);
     return STATUS_OK;
+}
+
+status coordinator_save(coordinator *c, comm *world)
+{
+    const int journals[] = {c->metrics.fd, c->events.fd};
+    keeper_state state;
+    keeper_news news;
+    TRY(keeper_poll(c->saves, world, &state));
+    if (state == KEEPER_WRITTEN)
+        return keeper_commit(c->saves, journals, 2);
+    if (state == KEEPER_NOTHING)
+        return STATUS_OK;
+    TRY(keeper_end(c->saves, world, &news));
+    if (!news.committed)
+        log_warning("%s: no checkpoint at step %lld: %s", c->run.path, (long long)news.step,
+                    news.detail);
+    c->checkpoint_s = clock_monotonic_s();
+    return coordinator_event(c, news.committed ? "checkpoint" : "checkpoint_failed", news.step,
+                             news.detail);
 }
 
 unsigned coordinator_due(coordinator *c)
@@ -155,12 +177,11 @@ status coordinator_serve(coordinator *c, comm *world)
         TRY(comm_poll(world, &from, TAG_REPORT, &r, sizeof r, &bytes));
         if (bytes == sizeof r) {
             TRY(coordinator_receive(c, &r));
-            if (r.kind == REPORT_COMMIT)
-                TRY(send_command(world, COMMAND_ON_DISK));
             if (r.kind == REPORT_END)
                 return send_command(world, COMMAND_GOODBYE);
             continue;
         }
+        TRY(coordinator_save(c, world));
         unsigned due = coordinator_due(c);
         if (due)
             TRY(send_command(world, due));

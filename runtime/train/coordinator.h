@@ -11,15 +11,25 @@
 
 typedef struct coordinator coordinator;
 
-/* name: of the progress line; first .. total: steps of this job. Opens the journals of the run. */
-status coordinator_open(const run_directory *run, const config *c, const char *name, int64_t first,
-                        int64_t total, const char *host, coordinator **out);
+/* What a coordinator begins with. */
+typedef struct {
+    const char *name;     /* of the progress line */
+    int64_t first, total; /* steps of this job */
+    int worker0, workers; /* world rank of worker 0, and how many follow it */
+    const char *host;
+} coordinator_setting;
+
+/* Opens the journals of the run. */
+status coordinator_open(const run_directory *run, const config *c, const coordinator_setting *at,
+                        coordinator **out);
 void coordinator_close(coordinator **c);
 
 /* Takes one report of a worker into the journals. */
 status coordinator_receive(coordinator *c, const report *r);
 /* What has become due since the last call: COMMAND bits. */
 unsigned coordinator_due(coordinator *c);
+/* Checkpoints on their way: takes what has come, commits what is written. Once a loop. */
+status coordinator_save(coordinator *c, comm *world);
 /* An event of the coordinator's own. */
 status coordinator_event(coordinator *c, const char *event, int64_t step, const char *detail);
 

@@ -203,28 +203,6 @@ static status validate(trainer *t, bool *best)
     return t->worker == 0 ? coordinator_tell(&t->link, &r) : STATUS_OK;
 }
 
-/* Worker 0 writes; the others meet it at the next step's exchange. The journals come first: a step
- * that a checkpoint holds must not be missing from them. */
-static status commit(trainer *t)
-{
-    if (t->committed == t->state.step)
-        return STATUS_OK;
-    t->committed = t->state.step;
-    if (t->worker != 0)
-        return STATUS_OK;
-    const double start_s = clock_monotonic_s();
-    const report ask = {.kind = REPORT_COMMIT, .step = t->state.step};
-    TRY(coordinator_settle(&t->link, &ask, COMMAND_ON_DISK));
-    TRY(snapshot_write(t->checkpoints, t->ask->config, t->data, t->ask->finetune, t->workers, t->m,
-                       &t->opt, &t->state));
-    int64_t removed = 0;
-    TRY(checkpoint_prune(t->checkpoints, t->ask->config->checkpoint.keep, &removed));
-    char detail[128];
-    snprintf(detail, sizeof detail, "checkpoints/step-%07lld.h5 in %.0f ms",
-             (long long)t->committed, 1e3 * (clock_monotonic_s() - start_s));
-    return event(t, "checkpoint", detail);
-}
-
 /* Log, validation, checkpoint, signals: in this order. *stop: NULL, or why the run ends here. */
 static status after_step(trainer *t, const step_sums *s, const optimizer_report *o, double seconds,
                          const char **stop)
@@ -246,8 +224,8 @@ static status after_step(trainer *t, const step_sums *s, const optimizer_report 
     const bool due =
         c->checkpoint.every_steps > 0 && t->state.step % c->checkpoint.every_steps == 0;
     if (best || due || last || *stop || s->commands & COMMAND_CHECKPOINT)
-        TRY(commit(t));
-    return STATUS_OK;
+        TRY(trainer_save(t));
+    return trainer_tend(t, seconds);
 }
 
 static status steps(trainer *t, const char **stop)
@@ -279,8 +257,14 @@ status trainer_loop(trainer *t)
     t->committed = t->state.step > 0 ? t->state.step : -1;
     status st = steps(t, &stop);
     const bool asked = stop && !t->state.finished;
-    if (st == STATUS_INTERNAL) { /* every worker has it: the coordinator must not wait for more */
+    bool everybody = st == STATUS_INTERNAL;
+    if (st == STATUS_OK) { /* the last checkpoint ends on every worker alike */
+        st = trainer_settle(t);
+        everybody = st != STATUS_OK && st != STATUS_RANK;
+    }
+    if (everybody) { /* the coordinator must not wait for more */
         const failure why = *failure_last();
+        trainer_settle(t);
         if (say_goodbye(t, "failed") == STATUS_OK)
             failure_set(&why);
         return st;

@@ -149,6 +149,8 @@ static status update_rows(optimizer *o, int level, int64_t step, double scale)
     row_exchange *x = &o->rows[level];
     row_table *tables[ROW_TABLES];
     TRY(row_exchange_slots(x, o->m, level));
+    if (o->before_rows)
+        TRY(o->before_rows(o->before_context, level, x->count, x->slot));
     position_tables(model_position(o->m), tables);
     row_table *t = tables[level];
     const rows_adam_args a = rows_args(o, step, scale);

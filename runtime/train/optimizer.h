@@ -34,6 +34,10 @@ typedef struct {
     int levels;
     row_exchange rows[ROW_TABLES];
     arena room; /* for the norm */
+
+    /* Told before rows of a table change (a checkpoint copies them first); NULL: nobody is. */
+    status (*before_rows)(void *context, int table, int64_t n, const int32_t *slot);
+    void *before_context;
 } optimizer;
 
 typedef struct {

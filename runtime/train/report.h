@@ -10,7 +10,6 @@ typedef enum {
     REPORT_STEP,   /* a training step is done (worker 0) */
     REPORT_VALID,  /* a validation is done (worker 0) */
     REPORT_EVENT,  /* event and detail */
-    REPORT_COMMIT, /* a checkpoint will be committed: answer when the journals are on disk */
     REPORT_BEAT,   /* another worker is alive */
     REPORT_END,    /* the last message of worker 0 */
 } report_kind;
@@ -34,7 +33,6 @@ typedef struct {
 enum {
     COMMAND_CHECKPOINT = 1, /* write one at the end of the step */
     COMMAND_STOP = 2,       /* and stop */
-    COMMAND_ON_DISK = 4,    /* answer to REPORT_COMMIT */
     COMMAND_GOODBYE = 8,    /* answer to REPORT_END: nothing follows */
 };
 

@@ -71,10 +71,15 @@ static status enter(const train_request *ask, const train_roles *r, run_director
         return STATUS_OK;
     dir->fresh = !ask->resume;
     TRY(run_directory_enter(dir, ask->config, ask->command, ask->versions));
-    TRY(coordinator_open(dir, ask->config, ask->finetune ? "finetune" : "pretrain", o->step,
-                         o->total, comm_host(r->world), out));
-    char detail[256];
     const int workers = comm_size(r->world) - r->dedicated;
+    const coordinator_setting at = {.name = ask->finetune ? "finetune" : "pretrain",
+                                    .first = o->step,
+                                    .total = o->total,
+                                    .worker0 = r->dedicated,
+                                    .workers = workers,
+                                    .host = comm_host(r->world)};
+    TRY(coordinator_open(dir, ask->config, &at, out));
+    char detail[256];
     snprintf(detail, sizeof detail, "%d worker%s of %d thread%s, coordinator %s", workers,
              workers == 1 ? "" : "s", ask->threads, ask->threads == 1 ? "" : "s",
              r->dedicated ? "on rank 0" : "in worker 0");
@@ -101,6 +106,17 @@ static status work(trainer *t, coordinator *c)
                                  .inside = c,
                                  .alone = !c && !t->roles.dedicated,
                                  .answer_within_s = (double)t->ask->config->comm.timeout_s};
+    const saver_place at = {.dir = t->checkpoints,
+                            .m = t->m,
+                            .o = &t->opt,
+                            .d = t->data,
+                            .world = t->roles.world,
+                            .worker = t->worker,
+                            .workers = t->workers,
+                            .home = 0};
+    TRY(comm_agree(t->roles.workers, saver_open(&at, &t->save)));
+    t->opt.before_rows = saver_before;
+    t->opt.before_context = t->save;
     status st = trainer_loop(t);
     /* Nobody leaves before worker 0 has committed the last checkpoint. A worker that failed alone
      * does not come here: the end of the program waits for the others only so long. */

@@ -124,6 +124,23 @@ static status config_text(const config *c, char **text)
     return st;
 }
 
+status snapshot_header(const config *c, const dataset *d, bool classify, int ranks,
+                       const optimizer *o, const train_state *state, checkpoint_header *h,
+                       char *texts[2])
+{
+    texts[0] = NULL;
+    texts[1] = state_text(state, d, classify);
+    if (!texts[1])
+        return fail(STATUS_MEMORY, "checkpoint: no memory; use more memory");
+    TRY(config_text(c, &texts[0]));
+    *h = (checkpoint_header){.step = state->step,
+                             .stage = schedule_stage(o->plan, state->step)->index,
+                             .ranks = ranks,
+                             .config = texts[0],
+                             .state = texts[1]};
+    return STATUS_OK;
+}
+
 status snapshot_write(const char *dir, const config *c, const dataset *d, bool classify, int ranks,
                       model *m, const optimizer *o, const train_state *state)
 {
@@ -131,11 +148,12 @@ status snapshot_write(const char *dir, const config *c, const dataset *d, bool c
     const int64_t room = 3 * model_parameters(m, &list) + 5 * ROW_TABLES + 1 + SITE_TENSORS;
     int64_t n = 0;
     checkpoint_tensor *tensors = calloc((size_t)room, sizeof *tensors);
+    checkpoint_header h;
     site_columns sites = {0};
     void *copies = NULL;
-    char *yaml = NULL, *json = state_text(state, d, classify);
-    status st = json && tensors ? config_text(c, &yaml)
-                                : fail(STATUS_MEMORY, "checkpoint: no memory; use more memory");
+    char *texts[2] = {NULL, NULL};
+    status st = tensors ? snapshot_header(c, d, classify, ranks, o, state, &h, texts)
+                        : fail(STATUS_MEMORY, "checkpoint: no memory; use more memory");
     if (st == STATUS_OK)
         st = site_columns_make(d, &sites);
     if (st == STATUS_OK) {
@@ -145,13 +163,7 @@ status snapshot_write(const char *dir, const config *c, const dataset *d, bool c
     }
     if (st == STATUS_OK) {
         site_columns_tensors(d, &sites, tensors + n);
-        n += SITE_TENSORS;
-        const checkpoint_header h = {.step = state->step,
-                                     .stage = schedule_stage(o->plan, state->step)->index,
-                                     .ranks = ranks,
-                                     .config = yaml,
-                                     .state = json};
-        st = checkpoint_write(dir, &h, tensors, n);
+        st = checkpoint_write(dir, &h, tensors, n + SITE_TENSORS);
     }
     if (st == STATUS_OK)
         st = checkpoint_point(dir, "latest", state->step);
@@ -160,8 +172,8 @@ status snapshot_write(const char *dir, const config *c, const dataset *d, bool c
     site_columns_free(&sites);
     free(copies);
     free(tensors);
-    free(yaml);
-    free(json);
+    free(texts[0]);
+    free(texts[1]);
     return st;
 }
 

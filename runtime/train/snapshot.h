@@ -17,8 +17,13 @@ typedef struct {
     bool finished;   /* early stopping ended it */
 } train_state;
 
-/* Writes step-NNNNNNN.h5 and its manifest, points `latest` to it, and `best` where the best step is
- * this one. One rank. */
+/* What a checkpoint of this state says of itself; texts (2) are to be freed when h is done with. */
+status snapshot_header(const config *c, const dataset *d, bool classify, int ranks,
+                       const optimizer *o, const train_state *state, checkpoint_header *h,
+                       char *texts[2]);
+
+/* Writes step-NNNNNNN.h5 and its manifest at once, points `latest` to it, and `best` where the best
+ * step is this one. One rank. Runs write theirs beside training: saver.h. */
 status snapshot_write(const char *dir, const config *c, const dataset *d, bool classify, int ranks,
                       model *m, const optimizer *o, const train_state *state);
 

@@ -10,6 +10,7 @@
 #include "runtime/train/loader.h"
 #include "runtime/train/lookup.h"
 #include "runtime/train/plan.h"
+#include "runtime/train/saver.h"
 #include "runtime/train/snapshot.h"
 
 /* What was asked for. */
@@ -58,6 +59,7 @@ typedef struct {
     gradient_sum sum;
     train_state state;
     loader *load;
+    saver *save;
 
     lookup *counts; /* NULL: no look-up beside the loss */
     double lookup;  /* perplexity on the validation windows of this stage, NaN: none */
@@ -72,7 +74,7 @@ typedef struct {
 
     double flops_per_s, bytes_per_s; /* measured; 0: not */
     double step_flops, step_bytes;   /* of this worker's part of a step of this stage */
-    int64_t committed;               /* step of the newest checkpoint, -1: none */
+    int64_t committed;               /* step of the newest checkpoint taken, -1: none */
     char checkpoints[CONFIG_TEXT + 16];
 } trainer;
 
@@ -99,6 +101,12 @@ status trainer_loop(trainer *t);
 /* The first half of a step: this worker's windows forward and backward, the model's gradients
  * summed over all workers (rows are exchanged by the optimizer), losses and decisions shared. */
 status trainer_gradients(trainer *t, int64_t step, step_sums *s);
+
+/* saving.c: a checkpoint of this step's end, on all workers alike, written while training goes on;
+ * what is to be done for it once a step; and its end, with its failure where it failed. */
+status trainer_save(trainer *t);
+status trainer_tend(trainer *t, double step_s);
+status trainer_settle(trainer *t);
 
 /* validation.c: the loss on windows of held-out people; all workers get the same sums. */
 status validation_run(trainer *t, train_sums *sums);
