@@ -37,8 +37,8 @@ status checkpoint_write(const char *dir, const checkpoint_header *h,
 /* The same by many writers. One rank lays the file out, under a temporary name, with room on the
  * disk for every byte, and learns where each tensor begins (data are not looked at; an empty tensor
  * has no place: 0). Then anybody writes stretches of the tensors into it with plain system calls,
- * HDF5 being done with it; when all are synced, one rank commits: the file's checksum is made of the
- * pieces', and only the few bytes between them are read back. */
+ * HDF5 being done with it; when all are synced, one rank commits: the file's checksum is made of
+ * the pieces', and only the few bytes between them are read back. */
 status checkpoint_lay_out(const char *dir, const checkpoint_header *h,
                           const checkpoint_tensor *tensors, int64_t n, int64_t *offset);
 

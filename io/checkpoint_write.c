@@ -1,6 +1,6 @@
 /* Writing a checkpoint: an HDF5 file of whole tensors is laid out under a temporary name, filled by
- * plain writes, synced, and renamed, and a manifest with sizes and checksums beside it, the manifest
- * last. A checkpoint is committed when its manifest is there. */
+ * plain writes, synced, and renamed, and a manifest with sizes and checksums beside it, the
+ * manifest last. A checkpoint is committed when its manifest is there. */
 #include "io/checkpoint.h"
 #include "io/checkpoint_manifest.h"
 #include "io/h5.h"
@@ -18,6 +18,8 @@
 #include <zlib.h>
 
 #define PART ".h5.tmp"
+#define HEAD_BYTES 65536 /* more than the metadata of a file and of a tensor take */
+#define TENSOR_BYTES 1024
 
 void checkpoint_path(const char *dir, int64_t step, char path[1024])
 {
@@ -123,7 +125,13 @@ status checkpoint_lay_out(const char *dir, const checkpoint_header *h,
         return fail(STATUS_RESOURCE, "%s: %s; look at the folder's permissions and free space",
                     part, strerror(errno));
     close(fd);
-    status st = file_lay_out(part, h, tensors, n, offset);
+    int64_t wanted = HEAD_BYTES + n * TENSOR_BYTES;
+    for (int64_t i = 0; i < n; i++)
+        wanted += checkpoint_tensor_bytes(&tensors[i]);
+    /* HDF5 does not get over a disk that fills up under it: it is asked beforehand. */
+    status st = reserve_room(part, wanted, wanted);
+    if (st == STATUS_OK)
+        st = file_lay_out(part, h, tensors, n, offset);
     if (st == STATUS_OK && stat(part, &info) != 0)
         st = fail(STATUS_RESOURCE, "%s: %s; look at the folder", part, strerror(errno));
     if (st == STATUS_OK)
@@ -305,8 +313,8 @@ status checkpoint_write(const char *dir, const checkpoint_header *h,
     int64_t *offset = calloc((size_t)n + 1, sizeof *offset), filled = 0;
     checkpoint_piece *pieces = calloc((size_t)n + 1, sizeof *pieces);
     checkpoint_part_path(dir, h->step, part);
-    status st = offset && pieces ? STATUS_OK
-                                 : fail(STATUS_MEMORY, "%s: no memory; use more memory", part);
+    status st =
+        offset && pieces ? STATUS_OK : fail(STATUS_MEMORY, "%s: no memory; use more memory", part);
     if (st == STATUS_OK)
         st = checkpoint_lay_out(dir, h, tensors, n, offset);
     if (st == STATUS_OK) {

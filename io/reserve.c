@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -21,8 +22,12 @@ status reserve_room(const char *path, int64_t least, int64_t best)
         return fail(STATUS_RESOURCE, "%s: %s; choose a folder that can be written", path,
                     strerror(errno));
     status st = STATUS_OK;
-    if (fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)best) != 0 &&
-        fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)least) != 0) {
+    struct rlimit limit; /* which a reservation behind the file's end does not meet */
+    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
+        (double)limit.rlim_cur < (double)least)
+        st = full(path, least, EFBIG);
+    else if (fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)best) != 0 &&
+             fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)least) != 0) {
         int error = errno;
         struct statvfs disk;
         if (error == ENOSPC || error == EDQUOT || error == EFBIG)

@@ -23,8 +23,8 @@ typedef enum {
 } keeper_state;
 status keeper_poll(keeper *k, comm *world, keeper_state *state);
 
-/* Begins to commit, in a thread that syncs these files first (the journals: a step that a checkpoint
- * holds must not be missing from them). */
+/* Begins to commit, in a thread that syncs these files first (the journals: a step that a
+ * checkpoint holds must not be missing from them). */
 status keeper_commit(keeper *k, const int *files, int n);
 
 /* How a checkpoint ended. */

@@ -1,7 +1,7 @@
 /* What savers (one a worker) and the keeper (the coordinator's half) tell each other about a
  * checkpoint on its way: worker 0 asks for a file, the keeper answers everybody with the place of
- * every tensor, each worker tells what it has written and synced, and the keeper tells how it ended.
- * Plain bytes: all ranks run the same program. */
+ * every tensor, each worker tells what it has written and synced, and the keeper tells how it
+ * ended. Plain bytes: all ranks run the same program. */
 #ifndef CROCUTA_TRAIN_SAVE_H
 #define CROCUTA_TRAIN_SAVE_H
 
@@ -14,7 +14,7 @@
 #define TAG_SAVED 17     /* coordinator -> workers: save_end */
 
 typedef struct {
-    int64_t step, stage, n; /* tensors */
+    int64_t step, stage, n;            /* tensors */
     int64_t config_bytes, state_bytes; /* of the texts that follow the tensors, zeros included */
     int ranks;
     bool best;

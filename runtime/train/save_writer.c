@@ -215,9 +215,8 @@ static status write_file(save_writer *w)
 {
     const int fd = open(w->path, O_WRONLY | O_CLOEXEC);
     if (fd < 0)
-        return fail(STATUS_RESOURCE,
-                    "%s: %s; put the run directory where every node can write it", w->path,
-                    strerror(errno));
+        return fail(STATUS_RESOURCE, "%s: %s; put the run directory where every node can write it",
+                    w->path, strerror(errno));
     status st = write_dense(w, fd);
     if (st == STATUS_OK)
         st = write_sites(w, fd);
@@ -227,8 +226,8 @@ static status write_file(save_writer *w)
         st = fail(STATUS_RESOURCE, "%s: fsync: %s; look at free space and quota", w->path,
                   strerror(errno));
     if (close(fd) != 0 && st == STATUS_OK)
-        st = fail(STATUS_RESOURCE, "%s: %s; look at free space and quota", w->path,
-                  strerror(errno));
+        st =
+            fail(STATUS_RESOURCE, "%s: %s; look at free space and quota", w->path, strerror(errno));
     if (st == STATUS_OK)
         join_sums(w);
     return st;

@@ -10,22 +10,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BLOCK_BYTES (1 << 20)      /* of rows copied at once: some 0.1 ms */
-#define STAGED_BYTES (64ll << 20)  /* copies that wait for the disk; more only where they must */
-#define OWNER_ROWS 64              /* neighbouring rows have one owner */
+#define BLOCK_BYTES (1 << 20)     /* of rows copied at once: some 0.1 ms */
+#define STAGED_BYTES (64ll << 20) /* copies that wait for the disk; more only where they must */
+#define OWNER_ROWS 64             /* neighbouring rows have one owner */
 
 /* The rows of a table as they stood. */
 typedef struct {
-    int tensor;          /* of rows/I/row; p, m, v and last follow */
-    int64_t slots, k;    /* at that moment */
+    int tensor;       /* of rows/I/row; p, m, v and last follow */
+    int64_t slots, k; /* at that moment */
     int64_t per_block, blocks;
-    int64_t first;       /* rows of the file before this worker's */
-    int64_t own;         /* rows of this worker's */
-    int64_t counted;     /* slots whose owners are counted: those never change */
-    int64_t *owned;      /* (workers) */
-    int64_t *before;     /* (block_room) this worker's rows before each block */
+    int64_t first;   /* rows of the file before this worker's */
+    int64_t own;     /* rows of this worker's */
+    int64_t counted; /* slots whose owners are counted: those never change */
+    int64_t *owned;  /* (workers) */
+    int64_t *before; /* (block_room) this worker's rows before each block */
     int64_t block_room;
-    uint8_t *copied;     /* (blocks) */
+    uint8_t *copied;           /* (blocks) */
     int64_t copied_room, next; /* no block before `next` is missing */
 } table_part;
 
@@ -89,8 +89,9 @@ static int owner_of(const saver *s, int64_t row)
 
 static status no_memory(int64_t slots)
 {
-    return fail(STATUS_MEMORY, "checkpoint: no memory for the account of %lld rows; use more "
-                               "workers",
+    return fail(STATUS_MEMORY,
+                "checkpoint: no memory for the account of %lld rows; use more "
+                "workers",
                 (long long)slots);
 }
 
@@ -133,7 +134,7 @@ static status table_begin(saver *s, table_part *p, const row_table *t, int tenso
     p->slots = t->slots;
     p->k = t->k;
     if (!p->per_block)
-        p->per_block = BLOCK_BYTES / width > 64 ? BLOCK_BYTES / width : 64;
+        p->per_block = (s->at.block_bytes > 0 ? s->at.block_bytes : BLOCK_BYTES) / width + 1;
     p->blocks = (t->slots + p->per_block - 1) / p->per_block;
     TRY(count_owners(s, p, t));
     p->first = 0;

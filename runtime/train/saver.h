@@ -1,9 +1,9 @@
 /* A worker's half of writing checkpoints while training goes on. At a step's end the worker copies
  * its share of the dense tensors, which is the only time that training stands still. Of the row
- * tables, each worker saves the rows that it owns (by row number), block by block: a block is copied
- * before the optimizer first changes it, or earlier, a few at each step's end. A thread writes the
- * copies where the coordinator's layout says, sums them and syncs them, with plain system calls: it
- * never calls HDF5 or MPI. */
+ * tables, each worker saves the rows that it owns (by row number), block by block: a block is
+ * copied before the optimizer first changes it, or earlier, a few at each step's end. A thread
+ * writes the copies where the coordinator's layout says, sums them and syncs them, with plain
+ * system calls: it never calls HDF5 or MPI. */
 #ifndef CROCUTA_TRAIN_SAVER_H
 #define CROCUTA_TRAIN_SAVER_H
 
@@ -19,7 +19,8 @@ typedef struct {
     const dataset *d;
     comm *world;
     int worker, workers;
-    int home; /* the coordinator's world rank */
+    int home;            /* the coordinator's world rank */
+    int64_t block_bytes; /* of rows copied at once; 0: as measured good */
 } saver_place;
 
 status saver_open(const saver_place *at, saver **out);
