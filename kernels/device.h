@@ -49,6 +49,9 @@ typedef struct device {
     int worker;               /* for messages of that */
     void (*mark)(
         const char *name); /* a range of a profiler begins; NULL: ends. NULL: no profiler */
+    void (*tick)(void *context, const char *name,
+                 double now_s); /* an operation begins; NULL: nobody is told */
+    void *tick_context;
 } device;
 
 /* Does the device work in the host's own memory? Then nothing is ever copied. */

@@ -20,7 +20,10 @@ static double begin(device *dev, const char *name)
 {
     if (dev->mark)
         dev->mark(name);
-    return clock_monotonic_s();
+    const double now_s = clock_monotonic_s();
+    if (dev->tick)
+        dev->tick(dev->tick_context, name, now_s);
+    return now_s;
 }
 
 static status check(device *dev, const char *name, const float *out, int64_t n)

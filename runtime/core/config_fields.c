@@ -271,8 +271,10 @@ const field config_fields[] = {
     BOOL("comm.deterministic", comm.deterministic, FIELD_HARMLESS, "false",
          "the same bits in every run where a faster way would not give them; on CPUs it is so in "
          "any case"),
-    INTEGER("comm.timeout_s", comm.timeout_s, 1, 1e6, FIELD_HARMLESS, "300",
-            "seconds without an answer after which a rank counts as lost"),
+    INTEGER(
+        "comm.timeout_s", comm.timeout_s, 1, 1e6, FIELD_HARMLESS, "300",
+        "seconds without an answer or a sign of life after which a rank counts as lost; where a "
+        "step is planned to last longer, five times that"),
 
     REAL("checkpoint.every_minutes", checkpoint.every_minutes, 0, 1e6, FIELD_HARMLESS, "15",
          "minutes between checkpoints; 0: not by time"),

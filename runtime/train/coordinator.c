@@ -7,10 +7,14 @@
 #include "runtime/train/metrics.h"
 #include "runtime/train/signals.h"
 
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #define SYNC_EVERY_S 2.0 /* journals reach the disk at least so often; checkpoints wait for it */
 
@@ -18,11 +22,16 @@ struct coordinator {
     run_directory run;
     journal metrics, events;
     keeper *saves;
+    watch *watched;
+    pthread_t guard; /* looks where the coordinator stands inside a worker */
+    bool guarded;
+    atomic_bool over;
     progress show;
     int64_t done;
     double started_s, checkpoint_s, synced_s;
     double every_s, limit_s; /* 0: never */
     bool on_signal, stopping;
+    bool alone; /* a rank of its own */
     report valid;
     bool has_valid;
     char host[64], tail[256];
@@ -50,6 +59,8 @@ status coordinator_open(const run_directory *run, const config *c, const coordin
         st = journal_open(&k->events, run->path, "events.jsonl");
     if (st == STATUS_OK)
         st = keeper_open(dir, c, at->worker0, at->workers, &k->saves);
+    if (st == STATUS_OK)
+        st = watch_open(at->seats, at->workers, at->worker0, at->host, &k->watched);
     if (st != STATUS_OK) {
         coordinator_close(&k);
         return st;
@@ -63,9 +74,14 @@ void coordinator_close(coordinator **c)
 {
     if (!*c)
         return;
+    if ((*c)->guarded) {
+        atomic_store(&(*c)->over, true);
+        pthread_join((*c)->guard, NULL);
+    }
     journal_close(&(*c)->metrics);
     journal_close(&(*c)->events);
     keeper_close(&(*c)->saves);
+    watch_close(&(*c)->watched);
     free(*c);
     *c = NULL;
 }
@@ -109,8 +125,6 @@ status coordinator_receive(coordinator *c, const report *r)
     case REPORT_EVENT:
         TRY(write_event(c, r, r->worker));
         break;
-    case REPORT_BEAT:
-        break;
     case REPORT_END:
         TRY(write_event(c, r, r->worker));
         progress_end(&c->show, c->done, c->tail[0] ? c->tail : NULL);
@@ -121,7 +135,7 @@ status coordinator_receive(coordinator *c, const report *r)
     return STATUS_OK;
 }
 
-status coordinator_save(coordinator *c, comm *world)
+static status save(coordinator *c, comm *world)
 {
     const int journals[] = {c->metrics.fd, c->events.fd};
     keeper_state state;
@@ -168,25 +182,89 @@ static status send_command(comm *world, unsigned bits)
     return comm_post(world, 1, TAG_COMMAND, &bits, sizeof bits);
 }
 
-status coordinator_serve(coordinator *c, comm *world)
+/* Somebody is lost: the journal says so, and the run ends. */
+static status say_lost(coordinator *c, const watch_loss *x)
 {
+    report r = {.kind = REPORT_EVENT, .worker = x->rank, .step = x->step, .event = "worker_lost"};
+    snprintf(r.detail, sizeof r.detail, "%s", x->detail);
+    snprintf(r.host, sizeof r.host, "%s", x->host);
+    TRY(write_event(c, &r, x->rank));
+    return fail(STATUS_RANK,
+                "%s: %s; look at that machine and at the launcher's message, and continue with "
+                "--resume",
+                c->run.path, x->detail);
+}
+
+status coordinator_tend(coordinator *c, comm *world, bool *over)
+{
+    watch_loss lost;
+    *over = false;
     for (;;) {
         report r;
         int from = 0;
         size_t bytes = 0;
         TRY(comm_poll(world, &from, TAG_REPORT, &r, sizeof r, &bytes));
-        if (bytes == sizeof r) {
-            TRY(coordinator_receive(c, &r));
-            if (r.kind == REPORT_END)
-                return send_command(world, COMMAND_GOODBYE);
+        if (bytes != sizeof r)
+            break;
+        TRY(coordinator_receive(c, &r));
+        *over = r.kind == REPORT_END;
+        if (*over)
+            return STATUS_OK;
+    }
+    TRY(save(c, world));
+    TRY(watch_poll(c->watched, world));
+    return c->alone && watch_look(c->watched, -1, &lost) ? say_lost(c, &lost) : STATUS_OK;
+}
+
+static void *look_on(void *argument)
+{
+    coordinator *c = argument;
+    watch_loss lost;
+    sigset_t all; /* signals are for others */
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, NULL);
+    while (!atomic_load(&c->over)) {
+        const struct timespec t = {0, 50000000}; /* ns */
+        nanosleep(&t, NULL);
+        if (!watch_look(c->watched, 0, &lost) || atomic_load(&c->over))
             continue;
-        }
-        TRY(coordinator_save(c, world));
+        const status st = say_lost(c, &lost);
+        const struct timespec grace = {2, 0}; /* a worker that failed has said why itself */
+        nanosleep(&grace, NULL);
+        log_failure(failure_last());
+        _exit(st); /* the launcher ends the others: MPI may not be called from here */
+    }
+    return NULL;
+}
+
+status coordinator_guard(coordinator *c)
+{
+    if (pthread_create(&c->guard, NULL, look_on, c) != 0)
+        return fail(STATUS_RESOURCE, "coordinator: the system gives no thread; look at ulimit -u");
+    c->guarded = true;
+    return STATUS_OK;
+}
+
+status coordinator_serve(coordinator *c, comm *world)
+{
+    c->alone = true;
+    for (;;) {
+        bool over = false;
+        TRY(coordinator_tend(c, world, &over));
+        if (over)
+            return send_command(world, COMMAND_GOODBYE);
         unsigned due = coordinator_due(c);
         if (due)
             TRY(send_command(world, due));
         nap();
     }
+}
+
+status coordinator_beat(coordinator_link *l, const beat *b)
+{
+    if (l->inside)
+        watch_beat(l->inside->watched, b);
+    return l->inside || l->alone ? STATUS_OK : comm_post(l->world, 0, TAG_BEAT, b, sizeof *b);
 }
 
 status coordinator_tell(coordinator_link *l, const report *r)

@@ -8,6 +8,7 @@
 #include "runtime/core/config.h"
 #include "runtime/train/report.h"
 #include "runtime/train/run_directory.h"
+#include "runtime/train/watch.h"
 
 typedef struct coordinator coordinator;
 
@@ -16,6 +17,7 @@ typedef struct {
     const char *name;     /* of the progress line */
     int64_t first, total; /* steps of this job */
     int worker0, workers; /* world rank of worker 0, and how many follow it */
+    const seat *seats;    /* (workers) */
     const char *host;
 } coordinator_setting;
 
@@ -28,8 +30,13 @@ void coordinator_close(coordinator **c);
 status coordinator_receive(coordinator *c, const report *r);
 /* What has become due since the last call: COMMAND bits. */
 unsigned coordinator_due(coordinator *c);
-/* Checkpoints on their way: takes what has come, commits what is written. Once a loop. */
-status coordinator_save(coordinator *c, comm *world);
+/* The coordinator stands inside worker 0, which may come to wait for another one for ever: a thread
+ * looks, and ends the process with STATUS_RANK. */
+status coordinator_guard(coordinator *c);
+/* Takes everything that has come, moves checkpoints on, and looks whether every worker is there:
+ * STATUS_RANK names one that is not, and the journal has it. Once a loop, or once a step where the
+ * coordinator stands inside a worker. */
+status coordinator_tend(coordinator *c, comm *world, bool *over);
 /* An event of the coordinator's own. */
 status coordinator_event(coordinator *c, const char *event, int64_t step, const char *detail);
 
@@ -42,12 +49,13 @@ typedef struct {
     comm *world;
     int worker;             /* rank among the workers */
     coordinator *inside;    /* NULL: on world rank 0 (worker 0 only talks to itself otherwise) */
-    bool alone;             /* inside another rank: nothing to tell it */
+    bool alone;             /* there is none: nothing to tell it */
     unsigned waiting;       /* commands that came while something else was waited for */
     double answer_within_s; /* comm.timeout_s; 0: no deadline */
 } coordinator_link;
 
 status coordinator_tell(coordinator_link *l, const report *r);
+status coordinator_beat(coordinator_link *l, const beat *b);
 /* Commands that have come; worker 0 asks once a step. Never blocks. */
 status coordinator_ask(coordinator_link *l, unsigned *commands);
 /* Tells, and returns when the coordinator has answered with this bit (polls, with a deadline). */

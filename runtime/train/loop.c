@@ -11,6 +11,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#define QUIET_STEPS 5   /* planned steps for which a worker may be silent */
+#define QUIET_SET_UP 10 /* and times longer while it sets a stage up */
+
 /* Forward and backward over this worker's windows; buckets leave during the last micro-batch. */
 static status gradients(trainer *t, const feed *f, int64_t step, train_sums *sums)
 {
@@ -76,6 +79,16 @@ static status not_finite(trainer *t, int64_t step, const char *what, double valu
                 t->ask->run, detail);
 }
 
+/* Longer than this no operation of a step should last: what is configured, and where steps are
+ * planned to be long, several of them. */
+static double quiet_s(const trainer *t)
+{
+    double planned_s = 0;
+    if (t->flops_per_s > 0 && t->bytes_per_s > 0)
+        planned_s = t->step_flops / t->flops_per_s + t->step_bytes / t->bytes_per_s;
+    return fmax((double)t->ask->config->comm.timeout_s, QUIET_STEPS * planned_s);
+}
+
 static status sum_gradients(trainer *t, step_sums *s)
 {
     const double start_s = clock_monotonic_s();
@@ -89,6 +102,7 @@ status trainer_gradients(trainer *t, int64_t step, step_sums *s)
     const feed *f = NULL;
     TRY(loader_next(t->load, step, &f));
     TRY(gradients(t, f, step, &s->sums));
+    TRY(beats_phase(&t->beats, step + 1, "exchange", quiet_s(t), true));
     TRY(exchange(t, s));
     return sum_gradients(t, s);
 }
@@ -103,6 +117,7 @@ static status train_step(trainer *t, int64_t step, step_sums *s, optimizer_repor
         return fail(STATUS_DATA,
                     "%s: no window of step %lld has a target; give people labels (import -m)",
                     t->data->path, (long long)step + 1);
+    TRY(beats_phase(&t->beats, step + 1, "update", quiet_s(t), true));
     status st = optimizer_step(&t->opt, step, s->sums.targets, o);
     if (st == STATUS_INTERNAL && !isfinite(o->norm))
         return not_finite(t, step, "gradient's norm", o->norm);
@@ -154,11 +169,9 @@ static status log_step(trainer *t, const step_sums *s, const optimizer_report *o
         r.fraction_gemm = t->step_flops / t->flops_per_s / seconds;
         r.fraction_bandwidth = t->step_bytes / t->bytes_per_s / seconds;
     }
-    if (t->worker != 0)
-        r.kind = REPORT_BEAT;
     const config *c = t->ask->config;
-    if (t->worker == 0 && t->state.step % c->train.log_every != 0 && t->state.step != t->last)
-        r.kind = REPORT_BEAT;
+    if (t->worker != 0 || (t->state.step % c->train.log_every != 0 && t->state.step != t->last))
+        return STATUS_OK;
     return coordinator_tell(&t->link, &r);
 }
 
@@ -234,6 +247,8 @@ static status steps(trainer *t, const char **stop)
         const double start_s = clock_monotonic_s();
         step_sums s = {0};
         optimizer_report o = {0};
+        if (schedule_stage(&t->sched, step) != t->stage)
+            TRY(beats_phase(&t->beats, step + 1, "stage", QUIET_SET_UP * quiet_s(t), false));
         TRY(trainer_enter_stage(t, step));
         TRY(train_step(t, step, &s, &o));
         TRY(after_step(t, &s, &o, clock_monotonic_s() - start_s, stop));
@@ -254,6 +269,8 @@ static status say_goodbye(trainer *t, const char *how)
 status trainer_loop(trainer *t)
 {
     const char *stop = NULL;
+    beats_begin(&t->beats, t->link.alone ? NULL : &t->link, t->worker, t->dev);
+    TRY(beats_phase(&t->beats, t->state.step + 1, "start", quiet_s(t), false));
     t->committed = t->state.step > 0 ? t->state.step : -1;
     status st = steps(t, &stop);
     const bool asked = stop && !t->state.finished;

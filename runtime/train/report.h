@@ -10,7 +10,6 @@ typedef enum {
     REPORT_STEP,  /* a training step is done (worker 0) */
     REPORT_VALID, /* a validation is done (worker 0) */
     REPORT_EVENT, /* event and detail */
-    REPORT_BEAT,  /* another worker is alive */
     REPORT_END,   /* the last message of worker 0 */
 } report_kind;
 

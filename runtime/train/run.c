@@ -8,6 +8,7 @@
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 static status roles_take(const config *c, comm *world, train_roles *r)
 {
@@ -35,37 +36,39 @@ static status share_outlook(const train_roles *r, const trainer *t, outlook *o)
     return comm_bcast(r->world, o, sizeof *o, r->dedicated ? 1 : 0);
 }
 
-/* workers.json: who trains where, for `crocuta status`. Collective over the world. */
-static status write_workers(const train_request *ask, const train_roles *r)
+/* Who sits where, on every rank (freed by the caller). Collective over the world. */
+static status share_seats(const train_request *ask, const train_roles *r, seat **out)
 {
-    char host[64] = "";
     const int n = comm_size(r->world);
-    snprintf(host, sizeof host, "%s", comm_host(r->world));
-    char *hosts = calloc((size_t)n, sizeof host);
-    status st = hosts ? STATUS_OK : fail(STATUS_MEMORY, "%s: no memory; use more memory", ask->run);
-    st = comm_agree(r->world, st);
-    if (st == STATUS_OK)
-        st = comm_allgather(r->world, host, sizeof host, hosts);
-    if (st == STATUS_OK && comm_rank(r->world) == 0) {
-        json_t *list = json_array();
-        for (int i = r->dedicated; i < n; i++)
-            json_array_append_new(list,
-                                  json_pack("{s:i, s:i, s:s}", "worker", i - r->dedicated, "rank",
-                                            i, "host", hosts + (size_t)i * sizeof host));
-        char *text = json_dumps(list, JSON_COMPACT);
-        st = text ? run_directory_write(ask->run, "workers.json", text)
-                  : fail(STATUS_MEMORY, "%s: no memory; use more memory", ask->run);
-        free(text);
-        json_decref(list);
-    }
-    free(hosts);
+    seat mine = {.pid = getpid()};
+    snprintf(mine.host, sizeof mine.host, "%s", comm_host(r->world));
+    *out = calloc((size_t)n, sizeof **out);
+    TRY(comm_agree(r->world,
+                   *out ? STATUS_OK
+                        : fail(STATUS_MEMORY, "%s: no memory; use more memory", ask->run)));
+    return comm_allgather(r->world, &mine, sizeof mine, *out);
+}
+
+/* workers.json: who trains where, for `crocuta status`. */
+static status write_workers(const train_request *ask, const train_roles *r, const seat *seats)
+{
+    json_t *list = json_array();
+    for (int i = r->dedicated; i < comm_size(r->world); i++)
+        json_array_append_new(list, json_pack("{s:i, s:i, s:s, s:I}", "worker", i - r->dedicated,
+                                              "rank", i, "host", seats[i].host, "process",
+                                              (json_int_t)seats[i].pid));
+    char *text = json_dumps(list, JSON_COMPACT);
+    const status st = text ? run_directory_write(ask->run, "workers.json", text)
+                           : fail(STATUS_MEMORY, "%s: no memory; use more memory", ask->run);
+    free(text);
+    json_decref(list);
     return st;
 }
 
 /* World rank 0 makes the run directory its own, with everything in it that is known before a step.
  */
 static status enter(const train_request *ask, const train_roles *r, run_directory *dir,
-                    const outlook *o, coordinator **out)
+                    const outlook *o, const seat *seats, coordinator **out)
 {
     if (comm_rank(r->world) != 0)
         return STATUS_OK;
@@ -77,7 +80,9 @@ static status enter(const train_request *ask, const train_roles *r, run_director
                                     .total = o->total,
                                     .worker0 = r->dedicated,
                                     .workers = workers,
+                                    .seats = seats + r->dedicated,
                                     .host = comm_host(r->world)};
+    TRY(write_workers(ask, r, seats));
     TRY(coordinator_open(dir, ask->config, &at, out));
     char detail[256];
     snprintf(detail, sizeof detail, "%d worker%s of %d thread%s, coordinator %s", workers,
@@ -104,7 +109,6 @@ static status work(trainer *t, coordinator *c)
     t->link = (coordinator_link){.world = t->roles.world,
                                  .worker = t->worker,
                                  .inside = c,
-                                 .alone = !c && !t->roles.dedicated,
                                  .answer_within_s = (double)t->ask->config->comm.timeout_s};
     const saver_place at = {.dir = t->checkpoints,
                             .m = t->m,
@@ -115,6 +119,7 @@ static status work(trainer *t, coordinator *c)
                             .workers = t->workers,
                             .home = 0};
     TRY(comm_agree(t->roles.workers, saver_open(&at, &t->save)));
+    TRY(comm_agree(t->roles.workers, c && t->workers > 1 ? coordinator_guard(c) : STATUS_OK));
     t->opt.before_rows = saver_before;
     t->opt.before_context = t->save;
     status st = trainer_loop(t);
@@ -134,9 +139,11 @@ static status run_with(const train_request *ask, const train_roles *r, run_direc
     coordinator *c = NULL;
     TRY(comm_agree(r->world, r->workers ? trainer_open(t, ask, r) : STATUS_OK));
     TRY(share_outlook(r, t, &o));
-    status st = comm_agree(r->world, enter(ask, r, dir, &o, &c));
+    seat *seats = NULL;
+    status st = share_seats(ask, r, &seats);
     if (st == STATUS_OK)
-        st = comm_agree(r->world, write_workers(ask, r));
+        st = comm_agree(r->world, enter(ask, r, dir, &o, seats, &c));
+    free(seats);
     if (st == STATUS_OK && r->workers)
         st = write_plan(t);
     if (st == STATUS_OK)

@@ -12,8 +12,9 @@
 static status tend(trainer *t, double copy_s)
 {
     const double start_s = clock_monotonic_s();
+    bool over = false;
     if (t->link.inside)
-        TRY(coordinator_save(t->link.inside, t->roles.world));
+        TRY(coordinator_tend(t->link.inside, t->roles.world, &over));
     TRY(saver_tend(t->save, copy_s));
     if (saver_busy(t->save))
         saver_waited(t->save, clock_monotonic_s() - start_s);
@@ -35,6 +36,7 @@ static status wait(trainer *t)
     double since_s = clock_monotonic_s();
     int64_t moved = saver_moved(t->save);
     while (saver_busy(t->save)) {
+        beats_tick(&t->beats, "checkpoint");
         TRY(tend(t, 1.0));
         const double now_s = clock_monotonic_s();
         if (saver_moved(t->save) != moved) {

@@ -238,6 +238,7 @@ status trainer_open(trainer *t, const train_request *ask, const train_roles *rol
 void trainer_close(trainer *t)
 {
     device_abandon(t->dev); /* it may read what follows */
+    beats_end(t->dev);
     saver_close(&t->save);
     loader_close(&t->load);
     lookup_close(&t->counts);

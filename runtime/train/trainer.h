@@ -5,6 +5,7 @@
 
 #include "comm/comm.h"
 #include "io/draws.h"
+#include "runtime/train/beats.h"
 #include "runtime/train/coordinator.h"
 #include "runtime/train/gradient_sum.h"
 #include "runtime/train/loader.h"
@@ -49,6 +50,7 @@ typedef struct {
     int worker, workers;
     coordinator *inside; /* of worker 0, where the coordinator is no rank of its own */
     coordinator_link link;
+    beats beats;
 
     device *dev;
     dataset *data;
