@@ -14,7 +14,7 @@ install(TARGETS crocuta RUNTIME DESTINATION bin)
 set(share share/crocuta)
 install(DIRECTORY experiments docs DESTINATION ${share} USE_SOURCE_PERMISSIONS PATTERN __pycache__ EXCLUDE)
 install(DIRECTORY launch/slurm DESTINATION ${share}/launch USE_SOURCE_PERMISSIONS)
-install(PROGRAMS launch/setup DESTINATION ${share}/launch) # --python, for reports
+install(PROGRAMS launch/setup launch/fetch-1000genomes DESTINATION ${share}/launch) # setup: --python, for reports
 install(FILES launch/lib.sh DESTINATION ${share}/launch)
 install(FILES README.md LICENSE DESTINATION ${share})
 

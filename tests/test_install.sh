@@ -30,7 +30,7 @@ TEXT
 "$program" pretrain c.yaml -o run -q || fail "pretrain"
 
 share="$tree/share/crocuta"
-for f in README.md LICENSE docs/cluster.md experiments/report.py launch/setup launch/lib.sh launch/slurm/crocuta.def; do
+for f in README.md LICENSE docs/cluster.md experiments/report.py launch/setup launch/lib.sh launch/fetch-1000genomes experiments/alpha-sweep-study.yaml launch/slurm/crocuta.def; do
     [ -e "$share/$f" ] || fail "$f is not installed"
 done
 [ -z "$(find "$tree" -name __pycache__)" ] || fail "leavings of Python"
@@ -38,6 +38,8 @@ done
 grep -q 'sbatch .*elsewhere/a\\ tree/share/crocuta/launch/slurm/pretrain.sbatch' printed || fail "$(cat printed)"
 # A job finds the program the same way.
 (HERE="$share/launch/slurm"; . "$HERE/common.sh"; site_read; program_find; [ "${PROGRAM[0]}" = "$(cd "$tree/bin" && pwd -P)/crocuta" ]) || fail "the job's program"
+
+"$share/launch/fetch-1000genomes" -o people >/dev/null && grep -q 'elsewhere/a\\ tree/bin/crocuta}' people/fetch.sh || fail "$(cat people/fetch.sh)"
 
 # With no program near the scripts it says so, instead of taking one from where this was built.
 if (HERE="$work/elsewhere"; . "$share/launch/slurm/common.sh"; CONTAINER=''; program_find) 2>said; then fail "a program where there is none"; fi

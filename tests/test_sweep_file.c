@@ -208,6 +208,9 @@ static void shipped(void **state)
     must(sweep_file_read(SOURCE_DIR "/experiments/alpha-sweep.yaml", true, &f));
     assert_int_equal(f.n_points, 10);
     sweep_file_free(&f);
+    must(sweep_file_read(SOURCE_DIR "/experiments/alpha-sweep-study.yaml", false, &f));
+    assert_int_equal(f.n_points, 15);
+    sweep_file_free(&f);
 }
 
 int main(void)
