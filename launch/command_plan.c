@@ -57,22 +57,7 @@ static status device_memory(const cli *c, const char *text, int64_t *bytes)
         *bytes = memory_available() / comm_local_size(c->world);
         return STATUS_OK;
     }
-    if (strcmp(text, "h100") == 0 || strcmp(text, "a100") == 0) {
-        *bytes = (int64_t)78 << 30; /* of 80 GB, what a process can take */
-        return STATUS_OK;
-    }
-    char *end;
-    double x = strtod(text, &end);
-    const char *units = "kMGT", *unit = *end ? strchr(units, *end) : NULL;
-    for (long i = 0; unit && i <= unit - units; i++)
-        x *= 1024;
-    if (end == text || !(x >= 1) || x > 1e18 || (*end && !unit) ||
-        (unit && end[1] && strcmp(end + 1, "iB") != 0))
-        return fail(STATUS_USAGE,
-                    "plan: --device-memory %s is not an amount; use bytes, 24GiB, h100 or a100",
-                    text);
-    *bytes = (int64_t)x;
-    return STATUS_OK;
+    return memory_of_option("plan", text, bytes);
 }
 
 /* Seconds a step: work at the measured rate of products and traffic at that of copies, one after

@@ -5,6 +5,7 @@
 #include "launch/shipped.h"
 #include "launch/versions.h"
 #include "runtime/core/log.h"
+#include "runtime/core/memory.h"
 #include "runtime/train/sweep.h"
 
 #include <stdlib.h>
@@ -24,8 +25,9 @@ static const char about[] =
 
 typedef struct {
     cli_common common;
-    bool small, retry;
+    bool small, retry, dry_run;
     int64_t group_size;
+    const char *device_memory; /* NULL: of this machine */
     const char **args;
     int n;
 } sweep_options;
@@ -83,6 +85,8 @@ static status check_arguments(sweep_options *o)
     if (o->group_size < 1 || o->group_size > 1 << 20)
         return fail(STATUS_USAGE, "--group-size: %lld is no number of workers; use 1 or more",
                     (long long)o->group_size);
+    if (o->device_memory && !o->dry_run)
+        return fail(STATUS_USAGE, "sweep: --device-memory is for --dry-run; leave it out");
     for (int i = 1; i < o->n; i++) {
         if (!cli_is_override(o->args[i]))
             return fail(STATUS_USAGE,
@@ -116,6 +120,21 @@ static status draw(const char *dir)
     }
     if (python_run(PICTURES, arguments) != STATUS_OK) /* the trials are done all the same */
         log_warning("%s", failure_last()->text);
+    return STATUS_OK;
+}
+
+/* What every trial will need, and nothing is made. */
+static status foresee(const cli *c, const sweep_options *o, sweep_request *ask, sweep *s)
+{
+    ask->device_memory = memory_available() / comm_local_size(c->world);
+    if (o->device_memory)
+        TRY(memory_of_option("sweep", o->device_memory, &ask->device_memory));
+    TRY(sweep_weigh(s, c->world));
+    if (comm_rank(c->world) != 0)
+        return STATUS_OK;
+    if (o->common.json)
+        return cli_print_json("sweep", sweep_plan_json(s));
+    sweep_plan_print(s, stdout);
     return STATUS_OK;
 }
 
@@ -162,11 +181,13 @@ static status run(const cli *c, const sweep_options *o)
     if (st == STATUS_OK)
         st = open_file(o, &ask, &f, &s);
     st = comm_agree(c->world, st);
-    if (st == STATUS_OK) {
+    if (st == STATUS_OK && o->dry_run) {
+        st = comm_agree(c->world, foresee(c, o, &ask, &s));
+    } else if (st == STATUS_OK) {
         cli_command_line(c, command, COMMAND_TEXT);
         st = comm_agree(c->world, node_ranks(c, s.inside, &ranks));
     }
-    if (st == STATUS_OK) {
+    if (st == STATUS_OK && !o->dry_run) {
         ask.threads = cli_threads_among(&o->common, ranks);
         st = tell(c, o, &s, sweep_run(&s, c->world));
     }
@@ -186,9 +207,14 @@ status command_sweep(const cli *c)
         {"group-size", 0, OPTION_INTEGER, &o.group_size, "G", "workers that share a trial (1)"},
         {"retry", 0, OPTION_FLAG, &o.retry, NULL,
          "try failed trials again, from their last checkpoints"},
+        {"dry-run", 0, OPTION_FLAG, &o.dry_run, NULL,
+         "check every trial, say what it needs, run nothing"},
+        {"device-memory", 0, OPTION_TEXT, &o.device_memory, "BYTES",
+         "memory of a worker for --dry-run: bytes, 24GiB, h100 or a100"},
         {0}};
-    TRY(cli_parse(c, "FILE|NAME -o DIR [--small] [--group-size G] [--retry] [key=value ...]", about,
-                  own, &o.common, &o.args, &o.n, &done));
+    TRY(cli_parse(
+        c, "FILE|NAME -o DIR [--small] [--group-size G] [--retry] [--dry-run] [key=value ...]",
+        about, own, &o.common, &o.args, &o.n, &done));
     if (done)
         return STATUS_OK;
     TRY(comm_agree(c->world, check_arguments(&o)));

@@ -12,7 +12,7 @@ import sys
 import tempfile
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from training import CONFIG, SOURCE, check, done, end, refused, run
+from training import CONFIG, DATA, SOURCE, check, done, end, refused, run
 
 SLURM = os.path.join(SOURCE, "launch", "slurm")
 CPU = "ACCOUNT=genomes\nPARTITION='a,b'\nQOS=long\nCONSTRAINT='rome|milan'\nWORKERS_PER_NODE=2\nCORES_PER_NODE=17\nMEMORY_PER_NODE=8\nMAX_NODES=4\nMAX_HOURS=10\n"
@@ -71,7 +71,7 @@ def sizes(s):
     s.has("a measured step", shlex.split(measured(s)), "--time=55")  # 3600 steps of half a second
     s.has("passed on", s.asked("passed on", CPU, "--sbatch", "--mail-type=END"), "--mail-type=END")
     s.has("warm-up", s.asked("warm-up", CPU, "--job", "pretrain-long", "--nodes", "2"), "--nodes=2", "--gres=none", os.path.join(SLURM, "pretrain-long.sbatch"))
-    sweep = s.submit(GPU, "alpha-sweep", "-o", "swept", "--job", "sweep", "--nodes", "2", "--group-size", "2", "--small")
+    sweep = s.submit(GPU, "alpha-sweep", "-o", "swept", "--job", "sweep", "--nodes", "2", "--group-size", "2", "--small", "data.path=" + DATA)
     done("sweep", sweep)
     s.has("sweep", shlex.split(sweep.stdout), "alpha-sweep", "swept", "--group-size", "2", "--small", "--nodes=2", "--mem=8G", "--time=600")
 
@@ -111,6 +111,10 @@ def refusals(s):
             ("a key that is none", 2, "train.steps", CPU, s.config, "-o", "run", "train.step=3"),
             ("data that are not there", 3, "none.h5", CPU, s.config, "-o", "run", "data.path=none.h5"),
             ("finetune from nothing", 2, "--from", CPU, s.config, "-o", "run", "--job", "finetune"),
+            ("a sweep without data", 3, "none.h5", CPU, "alpha-sweep", "-o", "run", "--job", "sweep", "data.path=none.h5"),
+            ("a sweep with a trial that does not fit", 4, "trial alpha-1_rows-shared", GPU.replace("10GiB", "16MiB"), "alpha-sweep-study", "-o", "run", "--job", "sweep", "data.path=" + DATA),
+            ("a sweep with a trial that cannot be", 2, "l_max", CPU, "alpha-sweep", "-o", "run", "--job", "sweep", "data.path=" + DATA, "model.l_max=64"),
+            ("groups that do not divide the workers", 2, "groups of 3", CPU, "alpha-sweep", "-o", "run", "--job", "sweep", "--group-size", "3", "data.path=" + DATA),
             ("pretrain from a model", 2, "--from", CPU, s.config, "-o", "run", "--from", "none"),
             ("small is a sweep's", 2, "--small", CPU, s.config, "-o", "run", "--small"),
             ("a site with a word for a number", 2, "MAX_HOURS=a day", CPU + "MAX_HOURS='a day'\n", s.config, "-o", "run"),

@@ -160,6 +160,12 @@ def calls(folder):
     refused("a sweep's folder", run("pretrain", "c.yaml", "-o", "one", "--force", cwd=folder), 2, "no run")
     open(os.path.join(folder, "long.yaml"), "w").write(SWEEP.replace("[{seed: 2}]", "[{data.seq_len: 4096}]"))
     refused("a trial that nothing can be", run("sweep", "long.yaml", "-o", "x", cwd=folder), 2, "long.yaml:4: trial seq_len-4096", "model.l_max")
+    r = run("sweep", "s.yaml", "-o", "x", "--dry-run", "--json", "--group-size", 2, cwd=folder)
+    told = json.loads(r.stdout) if r.returncode == 0 else {}
+    check("--dry-run: every trial, its memory and its share", len(told.get("trials", [])) == 3 and abs(sum(t["work"] for t in told["trials"]) - 1) < 1e-9
+          and told["plan_bytes"] == max(t["plan_bytes"] for t in told["trials"]) > 1 << 18, r)
+    refused("a trial that does not fit", run("sweep", "s.yaml", "-o", "x", "--dry-run", "--device-memory", "100kiB", cwd=folder), 4, "s.yaml:", ": trial ", "GiB a worker needed")
+    refused("memory is looked at beforehand only", run("sweep", "s.yaml", "-o", "x", "--device-memory", "1GiB", cwd=folder), 2, "--dry-run")
     check("refusals leave nothing", not os.path.exists(os.path.join(folder, "x")))
 
 

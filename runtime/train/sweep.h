@@ -43,6 +43,7 @@ typedef struct {
     int line;
     config *c; /* finished; NULL: a trial of the journal that the file does not describe any more */
     double work; /* expected seconds, of a nominal machine: only their order and shares count */
+    int64_t plan_bytes; /* a worker, the most of its parts */
     int64_t dense_bytes;
     trial_state state;
     int attempts;  /* that ended in a failure */
@@ -56,7 +57,8 @@ typedef struct {
     const char *dir;
     device_kind device;
     int threads, group_size;
-    uint64_t seed; /* of evaluations */
+    uint64_t seed;         /* of evaluations */
+    int64_t device_memory; /* that a worker may plan with; 0: not looked at */
     bool small;
     bool retry; /* failed trials are tried again */
     const char *command, *versions;
@@ -83,9 +85,13 @@ status sweep_expand(const sweep_request *ask, const sweep_file *f, const char *b
                     const char *const *overrides, int n, sweep *out);
 void sweep_close(sweep *s);
 
-/* sweep_weigh.c: expected work and the study's table of every trial, from plans on its data set.
- * One rank; alone: a group of this rank only. */
-status sweep_weigh(sweep *s, comm *alone);
+/* sweep_weigh.c: expected work, memory and the study's table of every trial, from plans on its data
+ * set. Collective, the first rank's work; STATUS_RESOURCE: more than device_memory. */
+status sweep_weigh(sweep *s, comm *world);
+/* What was weighed, for a person and as a JSON document (to be freed by the caller, NULL without
+ * memory). */
+void sweep_plan_print(const sweep *s, FILE *to);
+char *sweep_plan_json(const sweep *s);
 
 /* sweep_journal.c: sweep.json and events.jsonl. One rank. */
 /* Holds sweep.json against what the file says, and takes over from the journal what has been done.

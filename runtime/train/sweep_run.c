@@ -171,15 +171,6 @@ static status take_roles(sweep *s, comm *world, worker *w, int *first, int *grou
     return comm_agree(world, st);
 }
 
-static status weigh(sweep *s, comm *world)
-{
-    comm *alone = NULL;
-    TRY(comm_split(world, comm_rank(world) == 0 ? 0 : -1, 0, &alone));
-    const status st = alone ? sweep_weigh(s, alone) : STATUS_OK;
-    comm_free(&alone);
-    return comm_agree(world, st);
-}
-
 status sweep_run(sweep *s, comm *world)
 {
     worker w = {.s = s, .world = world, .group = -1, .g = {.tick = tick, .context = &w}};
@@ -188,7 +179,7 @@ status sweep_run(sweep *s, comm *world)
     status st = s->on_signal ? signals_watch() : STATUS_OK;
     TRY(comm_agree(world, st));
     TRY(take_roles(s, world, &w, &first, &groups));
-    st = weigh(s, world);
+    st = sweep_weigh(s, world);
     if (st == STATUS_OK)
         st = comm_agree(world,
                         leads ? sweep_desk_open(s, world, first, groups, &w.desk) : STATUS_OK);

@@ -4,6 +4,7 @@
 #include "runtime/train/schedule.h"
 #include "runtime/train/sweep.h"
 
+#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -53,10 +54,12 @@ static status stand(ground *g, const sweep *s, const config *c, comm *alone)
     return STATUS_OK;
 }
 
-static status weigh_part(const ground *g, const config *c, bool finetune, double *work)
+static status weigh_part(const ground *g, const sweep_request *ask, bool finetune, const config *c,
+                         sweep_trial *t)
 {
     const int classes = finetune ? (int)g->d->n_labels : 0;
-    plan_request q = {.workers = (int)c->train.context_parallel, .training = true};
+    plan_request q = {
+        .workers = ask->group_size, .available = ask->device_memory, .training = true};
     schedule steps;
     model *m = NULL;
     plan p;
@@ -67,8 +70,11 @@ static status weigh_part(const ground *g, const config *c, bool finetune, double
         st = plan_make(m, c, &q, &p);
     model_close(&m);
     TRY(st);
-    *work += (double)steps.steps *
-             ((double)p.flops_per_step / NOMINAL_FLOPS + (double)p.bytes_per_step / NOMINAL_BYTES);
+    if (!p.fits)
+        return plan_refuse(&p, "it");
+    t->plan_bytes = p.total > t->plan_bytes ? p.total : t->plan_bytes;
+    t->work += (double)steps.steps * ((double)p.flops_per_step / NOMINAL_FLOPS +
+                                      (double)p.bytes_per_step / NOMINAL_BYTES);
     return STATUS_OK;
 }
 
@@ -97,27 +103,77 @@ static status weigh_trial(sweep *s, sweep_trial *t, ground *g, comm *alone)
     TRY(stand(g, s, t->c, alone));
     t->dense_bytes = dense_bytes(&c, g->d);
     if (p->pretrain)
-        TRY(weigh_part(g, &c, false, &t->work));
+        TRY(weigh_part(g, s->ask, false, &c, t));
     if (p->finetune)
-        TRY(weigh_part(g, &c, true, &t->work));
+        TRY(weigh_part(g, s->ask, true, &c, t));
     c.objective = OBJECTIVE_POSITION_CONDITIONED;
     if (p->position)
-        TRY(weigh_part(g, &c, false, &t->work));
+        TRY(weigh_part(g, s->ask, false, &c, t));
     return STATUS_OK;
 }
 
-status sweep_weigh(sweep *s, comm *alone)
+static status weigh_all(sweep *s, comm *alone)
 {
     ground g = {0};
     status st = device_describe(DEVICE_CPU, s->ask->threads, &g.dev);
     for (int i = 0; i < s->n && st == STATUS_OK; i++) {
         sweep_trial *t = &s->trials[i];
         st = weigh_trial(s, t, &g, alone);
-        if (st == STATUS_USAGE)
-            st = fail(STATUS_USAGE, "%s:%d: trial %s: %.700s", s->file->path, t->line, t->name,
+        if (st == STATUS_USAGE || st == STATUS_RESOURCE)
+            st = fail(st, "%s:%d: trial %s: %.700s", s->file->path, t->line, t->name,
                       failure_last()->text);
     }
     leave(&g);
     device_close(&g.dev);
     return st;
+}
+
+status sweep_weigh(sweep *s, comm *world)
+{
+    comm *alone = NULL;
+    TRY(comm_split(world, comm_rank(world) == 0 ? 0 : -1, 0, &alone));
+    const status st = alone ? weigh_all(s, alone) : STATUS_OK;
+    comm_free(&alone);
+    return comm_agree(world, st);
+}
+
+/* ---- what was weighed, where nothing is run ---- */
+
+static double all_work(const sweep *s)
+{
+    double work = 0;
+    for (int i = 0; i < s->n; i++)
+        work += s->trials[i].work;
+    return work > 0 ? work : 1;
+}
+
+void sweep_plan_print(const sweep *s, FILE *to)
+{
+    int width = 5;
+    for (int i = 0; i < s->n; i++)
+        if ((int)strlen(s->trials[i].name) > width)
+            width = (int)strlen(s->trials[i].name);
+    fprintf(to, "%-*s  GiB a worker  %% of the work\n", width, "trial");
+    for (int i = 0; i < s->n; i++)
+        fprintf(to, "%-*s  %12.4g  %13.1f\n", width, s->trials[i].name,
+                (double)s->trials[i].plan_bytes / (1 << 30), 100 * s->trials[i].work / all_work(s));
+}
+
+char *sweep_plan_json(const sweep *s)
+{
+    json_t *trials = json_array();
+    int64_t most = 0;
+    for (int i = 0; i < s->n; i++) {
+        const sweep_trial *t = &s->trials[i];
+        most = t->plan_bytes > most ? t->plan_bytes : most;
+        json_array_append_new(trials,
+                              json_pack("{s:s, s:I, s:f}", "trial", t->name, "plan_bytes",
+                                        (json_int_t)t->plan_bytes, "work", t->work / all_work(s)));
+    }
+    json_t *all =
+        json_pack("{s:s, s:b, s:i, s:I, s:o}", "schema", "crocuta/sweep/1", "dry_run", 1, "workers",
+                  s->ask->group_size, "plan_bytes", (json_int_t)most, "trials", trials);
+    char *text = all ? json_dumps(all, JSON_INDENT(2)) : NULL;
+    json_decref(all);
+    return text;
 }
