@@ -3,6 +3,9 @@
 #include "kernels/ops.h"
 
 #define F32 ((int64_t)sizeof(float))
+#define WIDE(mixed)                                                                                \
+    ((mixed) ? (int64_t)sizeof(uint16_t) : F32) /* bytes of a wide intermediate's                  \
+                                                 */
 
 op_cost embed_cost(const device *dev, const embed_args *a)
 {
@@ -24,10 +27,11 @@ op_cost embed_cost(const device *dev, const embed_args *a)
 
 op_cost mixin_cost(const device *dev, const mixin_args *a, keep_level keep)
 {
-    const int64_t n = a->s.B * a->s.Lp, column = n * F32, d = a->d, N = a->order;
+    const int64_t n = a->s.B * a->s.Lp, column = n * F32, wide = n * WIDE(a->mixed);
+    const int64_t d = a->d, N = a->order;
     const int64_t product = 2 * n * (N + 1) * d * d;
     const bool kept = keep != KEEP_INPUT;
-    const int64_t u = (N + 1) * d * column, out = N * d * column; /* gates and g */
+    const int64_t u = (N + 1) * d * wide, out = N * d * wide; /* gates and g */
     return (op_cost){
         .kept = kept ? u : 0,
         .workspace = (int64_t)dev->ops->mixin_workspace(dev, a, kept),
@@ -41,13 +45,14 @@ op_cost mixin_cost(const device *dev, const mixin_args *a, keep_level keep)
 op_cost mixout_cost(const device *dev, const mixout_args *a)
 {
     const int64_t n = a->s.B * a->s.Lp, tensor = n * a->d * F32;
+    const int64_t wide = n * a->d * WIDE(a->mixed);
     return (op_cost){
         .kept = 0,
         .workspace = (int64_t)dev->ops->mixout_workspace(dev, a),
         .flops_forward = 2 * n * a->d * a->d,
         .flops_backward = 4 * n * a->d * a->d,
-        .bytes_forward = 4 * tensor,
-        .bytes_backward = 5 * tensor,
+        .bytes_forward = 2 * tensor + 2 * wide,
+        .bytes_backward = tensor + 4 * wide,
     };
 }
 
@@ -56,7 +61,7 @@ op_cost mlp_cost(const device *dev, const mlp_args *a, keep_level keep)
     const int64_t n = a->s.B * a->s.Lp, tensor = n * a->d * F32;
     const int64_t product = 2 * n * a->d * a->inner;
     const bool kept = keep == KEEP_ALL;
-    const int64_t h = kept ? n * a->inner * F32 : 0;
+    const int64_t h = kept ? n * a->inner * WIDE(a->mixed) : 0;
     return (op_cost){
         .kept = h,
         .workspace = (int64_t)dev->ops->mlp_workspace(dev, a, kept),

@@ -25,7 +25,8 @@ op_cost conv_cost(const device *dev, const conv_args *a)
 {
     const int64_t M = conv_points(dev, a->s.L) / 2;
     const double transform = 5.0 * (double)M * log2((double)M);
-    const int64_t tensor = a->dc * a->s.B * a->s.Lp * F32, k = a->dc * a->s.L * F32;
+    const int64_t element = a->mixed ? (int64_t)sizeof(uint16_t) : F32;
+    const int64_t tensor = a->dc * a->s.B * a->s.Lp * element, k = a->dc * a->s.L * F32;
     return (op_cost){
         .kept = 0,
         .workspace = (int64_t)dev->ops->conv_workspace(dev, a),

@@ -130,7 +130,9 @@ status device_arena_open(device *dev, arena *a, const char *name, size_t size);
 void device_arena_close(device *dev, arena *a);
 
 /* Measured in this process, for the floor that `bench` divides by: products (FLOP/s, best of the
- * model's shapes at this width) and copy bandwidth (bytes read + written, per second). */
-status device_measure(device *dev, int64_t d, double *gemm_flops_per_s, double *copy_bytes_per_s);
+ * model's shapes at this width) and copy bandwidth (bytes read + written, per second). mixed:
+ * of products in bf16, where the device has them. */
+status device_measure(device *dev, int64_t d, bool mixed, double *gemm_flops_per_s,
+                      double *copy_bytes_per_s);
 
 #endif

@@ -7,14 +7,22 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* What an operation wrote, all of it: n numbers of fp32 or bf16; at NULL: none that are looked at.
+ */
+typedef struct {
+    const void *at;
+    int64_t n;
+    bool bf16;
+} written;
+
 /* Runs an operation and adds its wall time to the device's account: two clock reads beside work of
- * microseconds at least. `out`, `n`: floats that it wrote, all of them; NULL: none that are looked
- * at. */
-#define TIMED(kind, out, n, call)                                                                  \
+ * microseconds at least. */
+#define TIMED_WIDE(kind, bf16, out, n, call)                                                       \
     do {                                                                                           \
         const double begun_ = begin(dev, __func__);                                                \
-        return end(dev, kind, begun_, (call), __func__, out, n);                                   \
+        return end(dev, kind, begun_, (call), __func__, (written){out, n, bf16});                  \
     } while (0)
+#define TIMED(kind, out, n, call) TIMED_WIDE(kind, false, out, n, call)
 
 static double begin(device *dev, const char *name)
 {
@@ -26,14 +34,21 @@ static double begin(device *dev, const char *name)
     return now_s;
 }
 
-static status check(device *dev, const char *name, const float *out, int64_t n)
+static bool finite_at(const void *x, int64_t i, bool bf16)
+{
+    const uint16_t exponent = 0x7F80; /* all ones: infinity or NaN */
+    return bf16 ? (((const uint16_t *)x)[i] & exponent) != exponent
+                : isfinite(((const float *)x)[i]);
+}
+
+static status check(device *dev, const char *name, written w)
 {
     device_view view;
     int64_t bad = 0, first = -1;
-    TRY(device_view_open(dev, out, (size_t)n * sizeof *out, true, &view));
-    const float *x = view.host;
+    const int64_t n = w.n;
+    TRY(device_view_open(dev, w.at, (size_t)n * (w.bf16 ? 2 : 4), true, &view));
     for (int64_t i = 0; i < n; i++)
-        if (!isfinite(x[i]) && bad++ == 0)
+        if (!finite_at(view.host, i, w.bf16) && bad++ == 0)
             first = i;
     TRY(device_view_close(&view, false, STATUS_OK));
     if (bad == 0)
@@ -45,8 +60,7 @@ static status check(device *dev, const char *name, const float *out, int64_t n)
 }
 
 /* An error that comes with the wait is of this operation, where every one is waited for. */
-static status end(device *dev, op_kind kind, double begun, status st, const char *name,
-                  const float *out, int64_t n)
+static status end(device *dev, op_kind kind, double begun, status st, const char *name, written w)
 {
     if (st == STATUS_OK && (dev->synchronous || dev->checked)) {
         st = device_wait(dev);
@@ -58,7 +72,7 @@ static status end(device *dev, op_kind kind, double begun, status st, const char
     dev->op_seconds[kind] += clock_monotonic_s() - begun;
     if (dev->mark)
         dev->mark(NULL);
-    return st == STATUS_OK && dev->checked && out ? check(dev, name, out, n) : st;
+    return st == STATUS_OK && dev->checked && w.at ? check(dev, name, w) : st;
 }
 
 const char *op_name(op_kind kind)
@@ -110,9 +124,10 @@ status device_room_of(device *dev, device_room *out)
     return dev->ops->room(dev, out);
 }
 
-status device_measure(device *dev, int64_t d, double *gemm_flops_per_s, double *copy_bytes_per_s)
+status device_measure(device *dev, int64_t d, bool mixed, double *gemm_flops_per_s,
+                      double *copy_bytes_per_s)
 {
-    return dev->ops->measure(dev, d, gemm_flops_per_s, copy_bytes_per_s);
+    return dev->ops->measure(dev, d, mixed, gemm_flops_per_s, copy_bytes_per_s);
 }
 
 status device_view_open(device *dev, const void *on, size_t bytes, bool read, device_view *v)
@@ -211,21 +226,22 @@ status embed_backward(device *dev, const embed_args *a, const float *dresidual, 
     TIMED(OP_EMBED, NULL, 0, dev->ops->embed_backward(dev, a, dresidual, dE, dA, dBm, ws));
 }
 
-status mixin_forward(device *dev, const mixin_args *a, const float *residual, float *u,
-                     float *gates, float *g, arena *ws)
+status mixin_forward(device *dev, const mixin_args *a, const float *residual, void *u, void *gates,
+                     void *g, arena *ws)
 {
-    TIMED(OP_MIXIN, g, a->d * a->s.B * a->s.Lp,
-          dev->ops->mixin_forward(dev, a, residual, u, gates, g, ws));
+    TIMED_WIDE(OP_MIXIN, a->mixed, g, a->d * a->s.B * a->s.Lp,
+               dev->ops->mixin_forward(dev, a, residual, u, gates, g, ws));
 }
 
-status mixin_regate(device *dev, const mixin_args *a, const float *u, float *gates, float *g,
+status mixin_regate(device *dev, const mixin_args *a, const void *u, void *gates, void *g,
                     arena *ws)
 {
-    TIMED(OP_MIXIN, g, a->d * a->s.B * a->s.Lp, dev->ops->mixin_regate(dev, a, u, gates, g, ws));
+    TIMED_WIDE(OP_MIXIN, a->mixed, g, a->d * a->s.B * a->s.Lp,
+               dev->ops->mixin_regate(dev, a, u, gates, g, ws));
 }
 
-status mixin_backward(device *dev, const mixin_args *a, const float *residual, const float *u,
-                      const float *dgates, const float *dg, float *dresidual, float *dhalo,
+status mixin_backward(device *dev, const mixin_args *a, const float *residual, const void *u,
+                      const void *dgates, const void *dg, float *dresidual, float *dhalo,
                       const mixin_grads *grads, arena *ws)
 {
     TIMED(OP_MIXIN, dresidual, a->d * a->s.B * a->s.Lp,
@@ -243,42 +259,42 @@ status filter_backward(device *dev, const filter_args *a, const float *dk, int64
     TIMED(OP_FILTER, NULL, 0, dev->ops->filter_backward(dev, a, dk, k_stride, grads, ws));
 }
 
-status conv_forward(device *dev, const conv_args *a, const float *k, const float *D, const float *g,
-                    const float *gate, float *y, arena *ws)
+status conv_forward(device *dev, const conv_args *a, const float *k, const float *D, const void *g,
+                    const void *gate, void *y, arena *ws)
 {
-    TIMED(OP_CONV, y, a->dc * a->s.B * a->s.Lp,
-          dev->ops->conv_forward(dev, a, k, D, g, gate, y, ws));
+    TIMED_WIDE(OP_CONV, a->mixed, y, a->dc * a->s.B * a->s.Lp,
+               dev->ops->conv_forward(dev, a, k, D, g, gate, y, ws));
 }
 
-status conv_backward(device *dev, const conv_args *a, const float *k, const float *D,
-                     const float *g, const float *gate, const float *dy, float *dg, float *dgate,
-                     float *dk, float *dD, arena *ws)
+status conv_backward(device *dev, const conv_args *a, const float *k, const float *D, const void *g,
+                     const void *gate, const void *dy, void *dg, void *dgate, float *dk, float *dD,
+                     arena *ws)
 {
-    TIMED(OP_CONV, dg, a->dc * a->s.B * a->s.Lp,
-          dev->ops->conv_backward(dev, a, k, D, g, gate, dy, dg, dgate, dk, dD, ws));
+    TIMED_WIDE(OP_CONV, a->mixed, dg, a->dc * a->s.B * a->s.Lp,
+               dev->ops->conv_backward(dev, a, k, D, g, gate, dy, dg, dgate, dk, dD, ws));
 }
 
-status mixout_forward(device *dev, const mixout_args *a, const float *gate, const float *y,
+status mixout_forward(device *dev, const mixout_args *a, const void *gate, const void *y,
                       const float *residual, float *out, arena *ws)
 {
     TIMED(OP_MIXOUT, out, a->d * a->s.B * a->s.Lp,
           dev->ops->mixout_forward(dev, a, gate, y, residual, out, ws));
 }
 
-status mixout_backward(device *dev, const mixout_args *a, const float *gate, const float *y,
-                       const float *dout, float *dgate, float *dy, float *dW, float *db, arena *ws)
+status mixout_backward(device *dev, const mixout_args *a, const void *gate, const void *y,
+                       const float *dout, void *dgate, void *dy, float *dW, float *db, arena *ws)
 {
-    TIMED(OP_MIXOUT, dy, a->d * a->s.B * a->s.Lp,
-          dev->ops->mixout_backward(dev, a, gate, y, dout, dgate, dy, dW, db, ws));
+    TIMED_WIDE(OP_MIXOUT, a->mixed, dy, a->d * a->s.B * a->s.Lp,
+               dev->ops->mixout_backward(dev, a, gate, y, dout, dgate, dy, dW, db, ws));
 }
 
-status mlp_forward(device *dev, const mlp_args *a, const float *x, float *h, float *out, arena *ws)
+status mlp_forward(device *dev, const mlp_args *a, const float *x, void *h, float *out, arena *ws)
 {
     TIMED(OP_MLP, out, a->d * a->s.B * a->s.Lp, dev->ops->mlp_forward(dev, a, x, h, out, ws));
 }
 
-status mlp_backward(device *dev, const mlp_args *a, const float *x, const float *h,
-                    float *dresidual, const mlp_grads *grads, arena *ws)
+status mlp_backward(device *dev, const mlp_args *a, const float *x, const void *h, float *dresidual,
+                    const mlp_grads *grads, arena *ws)
 {
     TIMED(OP_MLP, dresidual, a->d * a->s.B * a->s.Lp,
           dev->ops->mlp_backward(dev, a, x, h, dresidual, grads, ws));

@@ -9,8 +9,9 @@
  *
  * Parameter gradients are ADDED to; activation gradients are written unless a comment says added.
  * All pointers are to fp32 unless said otherwise, aligned to 64 bytes, disjoint unless said
- * otherwise. Workspace is taken from `ws` (mark and release inside); its peak is what the cost
- * query says. */
+ * otherwise. Wide intermediates are `void *`: fp32, or bf16 where the arguments say `mixed`, which
+ * a CPU refuses (docs/gpu.md). Workspace is taken from `ws` (mark and release inside); its peak is
+ * what the cost query says. */
 #ifndef CROCUTA_KERNELS_OPS_H
 #define CROCUTA_KERNELS_OPS_H
 
@@ -94,19 +95,20 @@ typedef struct {
     int64_t d, order;
     const float *ln_w, *ln_b, *W, *b, *taps, *tap_b;
     const float *halo;
+    bool mixed; /* u, gates, g and their gradients are bf16; u is kept without b */
 } mixin_args;
 typedef struct {
     float *ln_w, *ln_b, *W, *b, *taps, *tap_b;
 } mixin_grads;
-status mixin_forward(device *dev, const mixin_args *a, const float *residual, float *u,
-                     float *gates, float *g, arena *ws);
+status mixin_forward(device *dev, const mixin_args *a, const float *residual, void *u, void *gates,
+                     void *g, arena *ws);
 /* gates and g again from a kept u: what backward needs before the convolution's own backward. */
-status mixin_regate(device *dev, const mixin_args *a, const float *u, float *gates, float *g,
+status mixin_regate(device *dev, const mixin_args *a, const void *u, void *gates, void *g,
                     arena *ws);
 /* dresidual (d, B, Lp) is ADDED to; dhalo (d, B, 2) written (NULL where halo is NULL). u NULL:
  * computed again. */
-status mixin_backward(device *dev, const mixin_args *a, const float *residual, const float *u,
-                      const float *dgates, const float *dg, float *dresidual, float *dhalo,
+status mixin_backward(device *dev, const mixin_args *a, const float *residual, const void *u,
+                      const void *dgates, const void *dg, float *dresidual, float *dhalo,
                       const mixin_grads *grads, arena *ws);
 op_cost mixin_cost(const device *dev, const mixin_args *a, keep_level keep);
 
@@ -145,14 +147,15 @@ op_cost filter_cost(const device *dev, const filter_args *a);
 typedef struct {
     batch_shape s;
     int64_t dc, k_stride;
+    bool mixed; /* g, gate, y and their gradients are bf16, k is not */
 } conv_args;
-status conv_forward(device *dev, const conv_args *a, const float *k, const float *D, const float *g,
-                    const float *gate, float *y, arena *ws);
+status conv_forward(device *dev, const conv_args *a, const float *k, const float *D, const void *g,
+                    const void *gate, void *y, arena *ws);
 /* dg and dgate (NULL without gate) are written, dD added; dk (dc, L) stride k_stride is written,
  * summed over the batch before the inverse transform. */
-status conv_backward(device *dev, const conv_args *a, const float *k, const float *D,
-                     const float *g, const float *gate, const float *dy, float *dg, float *dgate,
-                     float *dk, float *dD, arena *ws);
+status conv_backward(device *dev, const conv_args *a, const float *k, const float *D, const void *g,
+                     const void *gate, const void *dy, void *dg, void *dgate, float *dk, float *dD,
+                     arena *ws);
 op_cost conv_cost(const device *dev, const conv_args *a);
 int64_t conv_points(const device *dev, int64_t L); /* N */
 
@@ -163,12 +166,13 @@ typedef struct {
     batch_shape s;
     int64_t d;
     const float *W, *b;
+    bool mixed; /* gate, y and their gradients are bf16 */
 } mixout_args;
-status mixout_forward(device *dev, const mixout_args *a, const float *gate, const float *y,
+status mixout_forward(device *dev, const mixout_args *a, const void *gate, const void *y,
                       const float *residual, float *out, arena *ws);
 /* dgate, dy written; dW (d, d), db (d) added. The residual's own gradient is dout itself. */
-status mixout_backward(device *dev, const mixout_args *a, const float *gate, const float *y,
-                       const float *dout, float *dgate, float *dy, float *dW, float *db, arena *ws);
+status mixout_backward(device *dev, const mixout_args *a, const void *gate, const void *y,
+                       const float *dout, void *dgate, void *dy, float *dW, float *db, arena *ws);
 op_cost mixout_cost(const device *dev, const mixout_args *a);
 
 /* ---- mlp: LayerNorm -> fc1 -> tanh-GELU -> fc2, plus residual
@@ -178,14 +182,15 @@ typedef struct {
     batch_shape s;
     int64_t d, inner;
     const float *ln_w, *ln_b, *W1, *b1, *W2, *b2;
+    bool mixed; /* h is bf16 */
 } mlp_args;
 typedef struct {
     float *ln_w, *ln_b, *W1, *b1, *W2, *b2;
 } mlp_grads;
-status mlp_forward(device *dev, const mlp_args *a, const float *x, float *h, float *out, arena *ws);
+status mlp_forward(device *dev, const mlp_args *a, const float *x, void *h, float *out, arena *ws);
 /* dresidual (d, B, Lp): in, the gradient of out; out, the gradient of x. */
-status mlp_backward(device *dev, const mlp_args *a, const float *x, const float *h,
-                    float *dresidual, const mlp_grads *grads, arena *ws);
+status mlp_backward(device *dev, const mlp_args *a, const float *x, const void *h, float *dresidual,
+                    const mlp_grads *grads, arena *ws);
 op_cost mlp_cost(const device *dev, const mlp_args *a, keep_level keep);
 
 /* ---- head: final LayerNorm, tied logits and cross entropy, tile by tile
@@ -366,7 +371,7 @@ struct ops_table {
     status (*host_take)(device *, size_t, void **);
     void (*host_give)(device *, void *);
     status (*room)(device *, device_room *);
-    status (*measure)(device *, int64_t, double *, double *);
+    status (*measure)(device *, int64_t, bool, double *, double *);
     /* Bytes of workspace, the larger of forward and backward; what NAME_cost reports. `kept`: the
      * tensor that KEEP_SELECTED (mixin) or KEEP_ALL (mlp) keeps is there. */
     size_t (*embed_workspace)(const device *, const embed_args *);
@@ -383,26 +388,25 @@ struct ops_table {
     status (*embed_forward)(device *, const embed_args *, float *, arena *);
     status (*embed_backward)(device *, const embed_args *, const float *, float *, float *const *,
                              float *const *, arena *);
-    status (*mixin_forward)(device *, const mixin_args *, const float *, float *, float *, float *,
+    status (*mixin_forward)(device *, const mixin_args *, const float *, void *, void *, void *,
                             arena *);
-    status (*mixin_regate)(device *, const mixin_args *, const float *, float *, float *, arena *);
-    status (*mixin_backward)(device *, const mixin_args *, const float *, const float *,
-                             const float *, const float *, float *, float *, const mixin_grads *,
+    status (*mixin_regate)(device *, const mixin_args *, const void *, void *, void *, arena *);
+    status (*mixin_backward)(device *, const mixin_args *, const float *, const void *,
+                             const void *, const void *, float *, float *, const mixin_grads *,
                              arena *);
     status (*filter_forward)(device *, const filter_args *, float *, int64_t, arena *);
     status (*filter_backward)(device *, const filter_args *, const float *, int64_t,
                               const filter_grads *, arena *);
-    status (*conv_forward)(device *, const conv_args *, const float *, const float *, const float *,
-                           const float *, float *, arena *);
-    status (*conv_backward)(device *, const conv_args *, const float *, const float *,
-                            const float *, const float *, const float *, float *, float *, float *,
-                            float *, arena *);
-    status (*mixout_forward)(device *, const mixout_args *, const float *, const float *,
+    status (*conv_forward)(device *, const conv_args *, const float *, const float *, const void *,
+                           const void *, void *, arena *);
+    status (*conv_backward)(device *, const conv_args *, const float *, const float *, const void *,
+                            const void *, const void *, void *, void *, float *, float *, arena *);
+    status (*mixout_forward)(device *, const mixout_args *, const void *, const void *,
                              const float *, float *, arena *);
-    status (*mixout_backward)(device *, const mixout_args *, const float *, const float *,
-                              const float *, float *, float *, float *, float *, arena *);
-    status (*mlp_forward)(device *, const mlp_args *, const float *, float *, float *, arena *);
-    status (*mlp_backward)(device *, const mlp_args *, const float *, const float *, float *,
+    status (*mixout_backward)(device *, const mixout_args *, const void *, const void *,
+                              const float *, void *, void *, float *, float *, arena *);
+    status (*mlp_forward)(device *, const mlp_args *, const float *, void *, float *, arena *);
+    status (*mlp_backward)(device *, const mlp_args *, const float *, const void *, float *,
                            const mlp_grads *, arena *);
     status (*head_forward)(device *, const head_args *, const float *, float *, float *, float *,
                            loss_sum *, arena *);

@@ -65,7 +65,7 @@ static status device_memory(const cli *c, const char *text, int64_t *bytes)
 static status measured_seconds(device *dev, const config *c, const plan *p, double *seconds)
 {
     double gemm, copy;
-    TRY(device_measure(dev, c->model.d_model, &gemm, &copy));
+    TRY(device_measure(dev, c->model.d_model, model_mixed(c, dev), &gemm, &copy));
     *seconds = ((double)p->flops_per_step / gemm + (double)p->bytes_per_step / copy) /
                (double)(p->data_parallel * p->context_parallel);
     return STATUS_OK;

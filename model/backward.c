@@ -22,7 +22,7 @@ static void bucket_done(const buckets *x, int first, int end)
 }
 
 static status mlp_part(model *m, const block_parameters *p, batch_shape s, const float *x,
-                       const float *h)
+                       const void *h)
 {
     const mlp_args a = mlp_of(m, p, s);
     const mlp_grads g = {.ln_w = gradient_of(m, p->norm2_w),
@@ -46,11 +46,12 @@ static status block_backward(model *m, int64_t i, batch_shape s, const buckets *
     }
     const size_t mark = arena_mark(ws);
     const int64_t plane = m->d * s.B * s.Lp;
-    float *u = kept->u, *conv = kept->conv, *middle = kept->middle;
+    void *u = kept->u, *conv = kept->conv;
+    float *middle = kept->middle;
     size_t mixer = mark;
     if (!u) { /* KEEP_INPUT: the mixer's forward pass again */
-        u = take_floats(ws, (m->order + 1) * plane);
-        conv = take_floats(ws, (m->order - 1) * plane);
+        u = take_wide(m, ws, (m->order + 1) * plane);
+        conv = take_wide(m, ws, (m->order - 1) * plane);
         mixer = arena_mark(ws);
         middle = take_floats(ws, plane);
         if (!u || !conv || !middle)

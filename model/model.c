@@ -60,6 +60,12 @@ static status check_config(const config *c, int classes)
     return STATUS_OK;
 }
 
+/* A CPU evaluates such a model in fp32; model_plan refuses to train it there. */
+bool model_mixed(const config *c, const device *dev)
+{
+    return c->train.precision == PRECISION_MIXED && dev->kind != DEVICE_CPU;
+}
+
 status model_open(const config *c, int classes, device *dev, model **out)
 {
     *out = NULL;
@@ -74,6 +80,7 @@ status model_open(const config *c, int classes, device *dev, model **out)
     m->order = c->model.mixer == MIXER_NONE ? 2 : c->model.order;
     m->inner = c->model.d_inner;
     m->layers = c->model.n_layer;
+    m->mixed = model_mixed(c, dev);
     m->levels = position_levels(c);
     m->absent = c->data.absent == ABSENT_SUMS;
     m->next = c->objective == OBJECTIVE_POSITION_CONDITIONED && classes == 0;
@@ -204,12 +211,17 @@ mixin_args mixin_of(const model *m, const block_parameters *p, batch_shape s)
                         .W = value_of(m, p->in_w),
                         .b = value_of(m, p->in_b),
                         .taps = value_of(m, p->short_w),
-                        .tap_b = value_of(m, p->short_b)};
+                        .tap_b = value_of(m, p->short_b),
+                        .mixed = m->mixed};
 }
 
 mixout_args mixout_of(const model *m, const block_parameters *p, batch_shape s)
 {
-    return (mixout_args){.s = s, .d = m->d, .W = value_of(m, p->out_w), .b = value_of(m, p->out_b)};
+    return (mixout_args){.s = s,
+                         .d = m->d,
+                         .W = value_of(m, p->out_w),
+                         .b = value_of(m, p->out_b),
+                         .mixed = m->mixed};
 }
 
 mlp_args mlp_of(const model *m, const block_parameters *p, batch_shape s)
@@ -222,7 +234,8 @@ mlp_args mlp_of(const model *m, const block_parameters *p, batch_shape s)
                       .W1 = value_of(m, p->fc1_w),
                       .b1 = value_of(m, p->fc1_b),
                       .W2 = value_of(m, p->fc2_w),
-                      .b2 = value_of(m, p->fc2_b)};
+                      .b2 = value_of(m, p->fc2_b),
+                      .mixed = m->mixed};
 }
 
 filter_args filter_of(const model *m, const block_parameters *p, int64_t L, int64_t c0, int64_t dc)
@@ -245,9 +258,9 @@ filter_args filter_of(const model *m, const block_parameters *p, int64_t L, int6
                          .W6 = value_of(m, p->f6_w)};
 }
 
-conv_args conv_of(batch_shape s, int64_t dc)
+conv_args conv_of(const model *m, batch_shape s, int64_t dc)
 {
-    return (conv_args){.s = s, .dc = dc, .k_stride = s.Lp};
+    return (conv_args){.s = s, .dc = dc, .k_stride = s.Lp, .mixed = m->mixed};
 }
 
 head_args head_of(const model *m, const batch *b, batch_shape s)

@@ -77,6 +77,9 @@ typedef struct {
 status model_open(const config *c, int classes, device *dev, model **out);
 void model_close(model **m);
 
+/* Are wide intermediates bf16 there? train.precision: mixed, and a GPU. */
+bool model_mixed(const config *c, const device *dev);
+
 /* Opens the row tables for the chromosomes and sites of a data set; before the first batch of a
  * model with rows. With rows: shared and a position.length in the configuration `space` may be
  * NULL. */

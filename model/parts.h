@@ -16,10 +16,10 @@ typedef struct {
  * Lp). */
 typedef struct {
     float *in;     /* (d)       residual into the block */
-    float *u;      /* ((N+1) d) in_proj's product */
-    float *conv;   /* ((N-1) d) results of the convolutions */
+    void *u;       /* ((N+1) d) in_proj's product */
+    void *conv;    /* ((N-1) d) results of the convolutions */
     float *middle; /* (d)       residual into the MLP */
-    float *h;      /* (inner)   fc1's product */
+    void *h;       /* (inner)   fc1's product */
 } block_kept;
 
 /* One array, of the host and of the device: the same memory on a CPU (lend.c). */
@@ -78,6 +78,7 @@ struct model {
     int classes;
     device *dev;
     int64_t d, order, inner, layers;
+    bool mixed; /* wide intermediates are bf16: train.precision, on a GPU */
 
     parameter *list;
     int n;
@@ -136,16 +137,16 @@ mixin_args mixin_of(const model *m, const block_parameters *p, batch_shape s);
 mixout_args mixout_of(const model *m, const block_parameters *p, batch_shape s);
 mlp_args mlp_of(const model *m, const block_parameters *p, batch_shape s);
 filter_args filter_of(const model *m, const block_parameters *p, int64_t L, int64_t c0, int64_t dc);
-conv_args conv_of(batch_shape s, int64_t dc);
+conv_args conv_of(const model *m, batch_shape s, int64_t dc);
 head_args head_of(const model *m, const batch *b, batch_shape s);
 classify_args classify_of(const model *m, const batch *b, batch_shape s);
 
 /* hyena.c: the mixer. `out` may be `in`. Buffers that are NULL in `kept` come from the workspace.
  */
-status hyena_forward(model *m, const block_parameters *p, batch_shape s, const float *in, float *u,
-                     float *conv, float *out);
+status hyena_forward(model *m, const block_parameters *p, batch_shape s, const float *in, void *u,
+                     void *conv, float *out);
 status hyena_backward(model *m, const block_parameters *p, batch_shape s, const float *in,
-                      const float *u, const float *conv, float *dresidual);
+                      const void *u, const void *conv, float *dresidual);
 
 sites_args sites_of(const model *m, const batch *b, batch_shape s);
 
@@ -219,6 +220,20 @@ void arenas_close(model *m);
 
 /* Workspace or activation memory; on exhaustion the plan was wrong. */
 float *take_floats(arena *a, int64_t n);
+
+/* Wide intermediates: bytes of an element, n of them, the place of element i (NULL stays NULL). */
+static inline int64_t wide_bytes(const model *m)
+{
+    return m->mixed ? 2 : 4;
+}
+static inline void *take_wide(const model *m, arena *a, int64_t n)
+{
+    return arena_take(a, (size_t)(n * wide_bytes(m)));
+}
+static inline void *wide_at(const model *m, const void *x, int64_t i)
+{
+    return x ? (char *)(uintptr_t)x + i * wide_bytes(m) : NULL;
+}
 status arena_short(const arena *a);
 
 #endif

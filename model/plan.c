@@ -11,6 +11,7 @@
 typedef struct {
     op_cost embed, mixin, filter, conv, mixout, mlp, head, classify, sites;
     int64_t plane;  /* bytes of a (d, B, Lp) tensor */
+    int64_t wide;   /* of a wide intermediate of that shape */
     int64_t chunks; /* of one convolution */
     int64_t k;      /* bytes of the filters of a chunk */
     int64_t convs;
@@ -19,7 +20,8 @@ typedef struct {
 static costs costs_of(const model *m, batch_shape s, keep_level keep)
 {
     /* Without a body the block's costs stay zero. */
-    costs c = {.plane = m->d * s.B * s.Lp * F32};
+    const int64_t plane = m->d * s.B * s.Lp;
+    costs c = {.plane = plane * F32, .wide = plane * wide_bytes(m)};
     const embed_args e = embed_of(m, NULL, s);
     c.embed = embed_cost(m->dev, &e);
     const head_args h = head_of(m, NULL, s);
@@ -46,7 +48,7 @@ static costs costs_of(const model *m, batch_shape s, keep_level keep)
     const int64_t chunk = filter_chunk(m, s.L);
     const filter_args f = filter_of(m, p, s.L, 0, chunk);
     c.filter = filter_cost(m->dev, &f);
-    const conv_args v = conv_of(s, chunk);
+    const conv_args v = conv_of(m, s, chunk);
     c.conv = conv_cost(m->dev, &v);
     c.chunks = (m->d + chunk - 1) / chunk;
     c.k = (int64_t)arena_round((size_t)(chunk * s.Lp * F32));
@@ -62,14 +64,14 @@ static int64_t most(int64_t a, int64_t b)
 /* Peak of hyena_forward; `conv` and `u` say that the caller keeps them. */
 static int64_t forward_peak(const costs *c, bool conv)
 {
-    const int64_t held = (c->convs + 1 + (conv ? 0 : c->convs)) * c->plane;
+    const int64_t held = (c->convs + 1 + (conv ? 0 : c->convs)) * c->wide;
     return held + most(most(c->mixin.workspace, c->mixout.workspace),
                        c->k + most(c->filter.workspace, c->conv.workspace));
 }
 
 static int64_t backward_peak(const costs *c)
 {
-    const int64_t outer = 2 * c->convs * c->plane, inner = (c->convs > 1 ? 3 : 2) * c->plane;
+    const int64_t outer = 2 * c->convs * c->wide, inner = (c->convs > 1 ? 3 : 2) * c->wide;
     const int64_t chunk = 2 * c->k + most(c->filter.workspace, c->conv.workspace);
     return outer + most(inner + most(most(c->mixin.workspace, c->mixout.workspace), chunk),
                         c->mixin.workspace);
@@ -92,8 +94,7 @@ static int64_t workspace_of(const model *m, const costs *c, batch_shape s, keep_
         return bytes;
     if (keep != KEEP_INPUT)
         return most(bytes, backward_peak(c));
-    const int64_t again =
-        (m->order + 1 + c->convs) * c->plane; /* u and the convolutions' results */
+    const int64_t again = (m->order + 1 + c->convs) * c->wide; /* u and the convolutions' results */
     bytes = most(bytes, again + c->plane + most(forward_peak(c, true), c->mlp.workspace));
     return most(bytes, again + backward_peak(c));
 }
@@ -113,7 +114,7 @@ static int64_t activations_of(const model *m, const costs *c, batch_shape s, kee
     const bool mixer = m->cfg.model.mixer != MIXER_NONE;
     int64_t block = plane;
     if (keep != KEEP_INPUT && mixer)
-        block += c->mixin.kept + (c->convs + 1) * plane;
+        block += c->mixin.kept + c->convs * c->wide + plane;
     if (keep == KEEP_ALL)
         block += c->mlp.kept;
     return bytes + m->layers * block;
@@ -121,11 +122,17 @@ static int64_t activations_of(const model *m, const costs *c, batch_shape s, kee
 
 status model_plan(const model *m, batch_shape s, keep_level keep, bool training, model_cost *cost)
 {
+    char at[CONFIG_PLACE];
     memset(cost, 0, sizeof *cost);
     if (s.B < 1 || s.L < 1 || s.Lp != length_padded(s.L))
         return fail(STATUS_USAGE,
                     "plan: a batch of %lld sequences of %lld tokens; both must be at least 1",
                     (long long)s.B, (long long)s.L);
+    if (training && m->cfg.train.precision == PRECISION_MIXED && !m->mixed)
+        return fail(STATUS_USAGE,
+                    "%s: train.precision: mixed needs a GPU and this is a CPU; use "
+                    "train.precision=fp32, or --device cuda where a GPU is",
+                    config_place(&m->cfg, "train.precision", at));
     if (m->layers && m->cfg.model.mixer == MIXER_HYENA && s.L > m->cfg.model.l_max)
         return fail(STATUS_USAGE,
                     "%s: sequences of %lld tokens, but model.l_max is %lld; shorten data.seq_len",
@@ -169,12 +176,12 @@ static status take_kept(model *m, block_kept *k, int64_t plane, keep_level keep)
     const bool mixer = m->cfg.model.mixer != MIXER_NONE;
     k->in = take_floats(a, plane);
     if (keep != KEEP_INPUT && mixer) {
-        k->u = take_floats(a, (m->order + 1) * plane);
-        k->conv = take_floats(a, (m->order - 1) * plane);
+        k->u = take_wide(m, a, (m->order + 1) * plane);
+        k->conv = take_wide(m, a, (m->order - 1) * plane);
         k->middle = take_floats(a, plane);
     }
     if (keep == KEEP_ALL)
-        k->h = take_floats(a, plane / m->d * m->inner);
+        k->h = take_wide(m, a, plane / m->d * m->inner);
     const bool missing = !k->in ||
                          (keep != KEEP_INPUT && mixer && (!k->u || !k->conv || !k->middle)) ||
                          (keep == KEEP_ALL && !k->h);

@@ -71,7 +71,7 @@ static void opening(void **state)
     assert_null(dev);
     OK(device_open(DEVICE_CPU, 2, &dev));
     assert_int_equal(dev->threads, 2);
-    OK(device_measure(dev, 64, &flops, &bytes));
+    OK(device_measure(dev, 64, false, &flops, &bytes));
     print_message("%.0f GF/s, %.1f GB/s\n", flops * 1e-9, bytes * 1e-9);
     assert_true(flops > 1e9 && flops < 1e14);
     assert_true(bytes > 1e8 && bytes < 1e13);
@@ -86,7 +86,7 @@ static void short_workspace(void **state)
     bench_device(&b, 1);
     bench_workspace(&b, 64);
     float x[64 * 4] __attribute__((aligned(64))) = {0};
-    const mixout_args a = {shape_of(1, 64), 4, x, x};
+    const mixout_args a = {shape_of(1, 64), 4, x, x, false};
     assert_int_equal(mixout_forward(b.dev, &a, x, x, x, x, &b.ws), STATUS_MEMORY);
     assert_non_null(strstr(failure_last()->text, "mixout: "));
     assert_int_equal(b.ws.used, 0);

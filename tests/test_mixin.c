@@ -125,7 +125,8 @@ static void run(mixin_case *k, int threads, bool keep, double *const want[TENSOR
     for (int i = 0; i < TENSORS; i++)
         p[i] = bench_on(&b, k->all, k->t[i].f);
     const mixin_args a = {k->s, k->d,    k->order, p[LN_W],  p[LN_B],
-                          p[W], p[BIAS], p[TAPS],  p[TAP_B], k->halo ? p[HALO] : NULL};
+                          p[W], p[BIAS], p[TAPS],  p[TAP_B], k->halo ? p[HALO] : NULL,
+                          false};
     const op_cost cost = mixin_cost(b.dev, &a, keep ? KEEP_SELECTED : KEEP_INPUT);
     bench_workspace(&b, cost.workspace);
     float *u = keep ? buffer_floats(k->all, (k->order + 1) * k->d * k->s.B * k->s.Lp) : NULL;

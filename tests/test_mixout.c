@@ -57,7 +57,7 @@ static void run(mixout_case *k, int threads, double *const want[TENSORS])
     rng r = rng_at(9, RNG_TEST, 0, 0);
     bench_device(&b, threads);
     const mixout_args a = {k->s, k->d, bench_on(&b, all, k->t[W].f),
-                           bench_on(&b, all, k->t[BIAS].f)};
+                           bench_on(&b, all, k->t[BIAS].f), false};
     const op_cost cost = mixout_cost(b.dev, &a);
     bench_workspace(&b, cost.workspace);
     forward(k, &b, &a, false);

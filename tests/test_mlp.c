@@ -95,7 +95,7 @@ static void run(mlp_case *k, int threads, bool keep, double *const want[TENSORS]
     bench_device(&b, threads);
     for (int i = 0; i < TENSORS; i++)
         p[i] = bench_on(&b, k->all, k->t[i].f);
-    const mlp_args a = {k->s, k->d, k->inner, p[LN_W], p[LN_B], p[W1], p[B1], p[W2], p[B2]};
+    const mlp_args a = {k->s, k->d, k->inner, p[LN_W], p[LN_B], p[W1], p[B1], p[W2], p[B2], false};
     const op_cost cost = mlp_cost(b.dev, &a, keep ? KEEP_ALL : KEEP_SELECTED);
     assert_int_equal(cost.kept, keep ? k->inner * n * 4 : 0);
     bench_workspace(&b, cost.workspace);

@@ -65,7 +65,7 @@ def refusals(tmp, config, path):
                                        ("window too long", 3, ["data.seq_len=5000", "model.l_max=5002", "train.tokens_per_step=5000"], "5000"),
                                        ("window longer than the model", 2, ["data.seq_len=512"], "l_max"),
                                        ("too much memory", 4, ["model.d_model=65536", "model.d_inner=65536"], "GiB"),
-                                       ("not built", 2, ["train.precision=mixed"], "mixed")):
+                                       ("mixed precision on a CPU", 2, ["train.precision=mixed", "--device", "cpu"], "needs a GPU")):
             new = os.path.join(tmp, "refused")
             refused(f"{what}, {ranks} ranks", run("pretrain", config, "-o", new, *args, ranks=ranks), code, part)
             check(f"{what}: nothing left behind", not os.path.exists(new), what)

@@ -194,8 +194,9 @@ static status buffers_take(arena *ws, const conv_args *a, int threads, bool back
 }
 
 status conv_forward_cpu(device *dev, const conv_args *a, const float *k, const float *D,
-                        const float *g, const float *gate, float *y, arena *ws)
+                        const void *g, const void *gate, void *y, arena *ws)
 {
+    TRY(fp32_alone(a->mixed, "conv"));
     const fft_plan *p = NULL;
     TRY(fft_plan_get(dev, a->s.L, &p));
     const size_t mark = arena_mark(ws);
@@ -213,9 +214,10 @@ status conv_forward_cpu(device *dev, const conv_args *a, const float *k, const f
 }
 
 status conv_backward_cpu(device *dev, const conv_args *a, const float *k, const float *D,
-                         const float *g, const float *gate, const float *dy, float *dg,
-                         float *dgate, float *dk, float *dD, arena *ws)
+                         const void *g, const void *gate, const void *dy, void *dg, void *dgate,
+                         float *dk, float *dD, arena *ws)
 {
+    TRY(fp32_alone(a->mixed, "conv"));
     const fft_plan *p = NULL;
     TRY(fft_plan_get(dev, a->s.L, &p));
     const size_t mark = arena_mark(ws);

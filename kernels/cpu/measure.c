@@ -50,8 +50,10 @@ static double measure_copy(int threads, char *block, int64_t per_thread)
     return best;
 }
 
-status measure_cpu(device *dev, int64_t d, double *gemm_flops_per_s, double *copy_bytes_per_s)
+status measure_cpu(device *dev, int64_t d, bool mixed, double *gemm_flops_per_s,
+                   double *copy_bytes_per_s)
 {
+    (void)mixed; /* a CPU has fp32 alone */
     const int64_t products = (4 * d * d + 5 * d * MEASURE_TILE) * (int64_t)sizeof(float);
     const int64_t bytes = products > MEASURE_COPY ? arena_round((size_t)products) : MEASURE_COPY;
     char *block = aligned_alloc(ARENA_ALIGN, (size_t)(bytes * dev->threads));

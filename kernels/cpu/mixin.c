@@ -200,9 +200,10 @@ static void forward_tile(const mixin_args *a, const mixin_tiles *t, const mixin_
     gate_tile(a, h, c0, T, t->u + REACH, WIDE, gates, g);
 }
 
-status mixin_forward_cpu(device *dev, const mixin_args *a, const float *residual, float *u,
-                         float *gates, float *g, arena *ws)
+status mixin_forward_cpu(device *dev, const mixin_args *a, const float *residual, void *u,
+                         void *gates, void *g, arena *ws)
 {
+    TRY(fp32_alone(a->mixed, "mixin"));
     const size_t bytes = bytes_needed(a, dev->threads, false, u != NULL), mark = arena_mark(ws);
     carve all = {arena_take(ws, bytes), 0};
     if (!all.base)
@@ -225,9 +226,10 @@ status mixin_forward_cpu(device *dev, const mixin_args *a, const float *residual
     return STATUS_OK;
 }
 
-status mixin_regate_cpu(device *dev, const mixin_args *a, const float *u, float *gates, float *g,
+status mixin_regate_cpu(device *dev, const mixin_args *a, const void *u, void *gates, void *g,
                         arena *ws)
 {
+    TRY(fp32_alone(a->mixed, "mixin"));
     carve count = {0};
     halo_carve(&count, a, false);
     const size_t mark = arena_mark(ws);
@@ -238,11 +240,12 @@ status mixin_regate_cpu(device *dev, const mixin_args *a, const float *u, float 
     if (h.u)
         halo_forward(a, &h);
     const int64_t tiles = tiles_of(a->s), n = columns_of(a->s);
+    const float *kept = u;
 #pragma omp parallel num_threads(dev->threads)
     {
         const tile_share mine = share_of(tiles, omp_get_num_threads(), omp_get_thread_num());
         for (int64_t i = mine.first; i < mine.end; i++)
-            gate_tile(a, &h, i * TILE, least(TILE, n - i * TILE), u + i * TILE, n, gates, g);
+            gate_tile(a, &h, i * TILE, least(TILE, n - i * TILE), kept + i * TILE, n, gates, g);
     }
     arena_release(ws, mark);
     return STATUS_OK;
@@ -392,10 +395,11 @@ static void halo_backward(const mixin_args *a, const mixin_halo *h, const mixin_
                     a->ln_w, h->rstd + j, dhalo + j, columns, false, grads->ln_w, grads->ln_b);
 }
 
-status mixin_backward_cpu(device *dev, const mixin_args *a, const float *residual, const float *u,
-                          const float *dgates, const float *dg, float *dresidual, float *dhalo,
+status mixin_backward_cpu(device *dev, const mixin_args *a, const float *residual, const void *u,
+                          const void *dgates, const void *dg, float *dresidual, float *dhalo,
                           const mixin_grads *grads, arena *ws)
 {
+    TRY(fp32_alone(a->mixed, "mixin"));
     const size_t bytes = bytes_needed(a, dev->threads, true, u != NULL), mark = arena_mark(ws);
     carve all = {arena_take(ws, bytes), 0};
     if (!all.base)

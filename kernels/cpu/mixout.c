@@ -78,9 +78,11 @@ static void ungate_tile(int64_t d, int64_t T, const float *dgated, const float *
     }
 }
 
-status mixout_forward_cpu(device *dev, const mixout_args *a, const float *gate, const float *y,
+status mixout_forward_cpu(device *dev, const mixout_args *a, const void *gate, const void *y,
                           const float *residual, float *out, arena *ws)
 {
+    TRY(fp32_alone(a->mixed, "mixout"));
+    const float *x = gate, *v = y;
     const size_t bytes = bytes_needed(a, dev->threads, false), mark = arena_mark(ws);
     char *base = arena_take(ws, bytes);
     if (!base)
@@ -94,7 +96,7 @@ status mixout_forward_cpu(device *dev, const mixout_args *a, const float *gate, 
         const mixout_tiles t = tiles_carve(&c, a, false);
         for (int64_t i = mine.first; i < mine.end; i++) {
             const int64_t c0 = i * TILE, T = least(TILE, n - c0);
-            gate_tile(d, T, gate + c0, y + c0, n, t.gated);
+            gate_tile(d, T, x + c0, v + c0, n, t.gated);
             gemm_f32(false, false, d, T, d, a->W, d, t.gated, TILE, 0.0f, t.out, TILE);
             tile_residual(d, T, residual + c0, t.out, TILE, a->b, out + c0, n);
             zero_pads(a->s, c0, T, d, out + c0, n);
@@ -118,10 +120,11 @@ static void backward_tile(const mixout_args *a, const mixout_tiles *t, const thr
     ungate_tile(d, T, t->dgated, gate + c0, y + c0, dgate + c0, dy + c0, n);
 }
 
-status mixout_backward_cpu(device *dev, const mixout_args *a, const float *gate, const float *y,
-                           const float *dout, float *dgate, float *dy, float *dW, float *db,
+status mixout_backward_cpu(device *dev, const mixout_args *a, const void *gate, const void *y,
+                           const float *dout, void *dgate, void *dy, float *dW, float *db,
                            arena *ws)
 {
+    TRY(fp32_alone(a->mixed, "mixout"));
     const size_t bytes = bytes_needed(a, dev->threads, true), mark = arena_mark(ws);
     carve all = {arena_take(ws, bytes), 0};
     if (!all.base)

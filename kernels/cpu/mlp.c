@@ -130,9 +130,10 @@ static void forward_tile(const mlp_args *a, const mlp_tiles *t, int64_t c0, cons
     zero_pads(a->s, c0, T, a->d, out + c0, n);
 }
 
-status mlp_forward_cpu(device *dev, const mlp_args *a, const float *x, float *h, float *out,
+status mlp_forward_cpu(device *dev, const mlp_args *a, const float *x, void *h, float *out,
                        arena *ws)
 {
+    TRY(fp32_alone(a->mixed, "mlp"));
     const size_t bytes = forward_bytes(a, dev->threads), mark = arena_mark(ws);
     char *base = arena_take(ws, bytes);
     if (!base)
@@ -174,9 +175,10 @@ static void backward_tile(const mlp_args *a, const mlp_tiles *t, const thread_su
                 sums_of(s, thread, SUM_LN_W), sums_of(s, thread, SUM_LN_B));
 }
 
-status mlp_backward_cpu(device *dev, const mlp_args *a, const float *x, const float *h,
+status mlp_backward_cpu(device *dev, const mlp_args *a, const float *x, const void *h,
                         float *dresidual, const mlp_grads *grads, arena *ws)
 {
+    TRY(fp32_alone(a->mixed, "mlp"));
     const size_t bytes = backward_bytes(a, dev->threads), mark = arena_mark(ws);
     carve all = {arena_take(ws, bytes), 0};
     if (!all.base)

@@ -141,6 +141,13 @@ static inline void sums_reduce(const thread_sums *s, int team, int thread)
 }
 
 /* No room: the plan and the operation disagree. */
+/* Operations of a CPU have no mixed precision: who asks for a step of it is refused earlier. */
+static inline status fp32_alone(bool mixed, const char *operation)
+{
+    return mixed ? fail(STATUS_INTERNAL, "%s: bf16 tensors came to a CPU; report this", operation)
+                 : STATUS_OK;
+}
+
 static inline status workspace_short(const char *operation, size_t bytes, const arena *ws)
 {
     return fail(STATUS_MEMORY,

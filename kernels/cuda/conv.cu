@@ -3,9 +3,9 @@
  * inverse transform brings them back; gate, skip, pads and the sums for D ride along with the loads
  * and stores. What a pass reads and writes stands at its kernel, in floats a position (L), a point
  * of the transform (N, about 2 L) or a complex number of a spectrum (N / 2). */
-#include "kernels/cuda/columns.h"
 #include "kernels/cuda/fft.h"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/wide.cuh"
 
 /* Workspace of a chunk, or one channel where that is more: enough work for every SM at any length,
  * little beside the activations. */
@@ -131,21 +131,27 @@ static __device__ inline int64_t first_of(unsigned per_row)
 
 /* Rows of N points, L of them and zeros: filters (channels), x gate (channels, B), and other
  * (channels, B) where there are rows left for it. Reads L, 2 L with gates; writes N. */
+template <typename T>
 KERNEL(conv_load)
-(conv_chunk s, unsigned per_row, const float *__restrict__ k, const float *__restrict__ x,
- const float *__restrict__ gate, const float *__restrict__ other, float *__restrict__ real)
+(conv_chunk s, unsigned per_row, const float *__restrict__ k, const T *__restrict__ x,
+ const T *__restrict__ gate, const T *__restrict__ other, float *__restrict__ real)
 {
     const int64_t row = blockIdx.x / per_row, pairs = s.channels * s.B, pair = row - s.channels;
-    const float *from = pair < 0       ? k + row * s.k_stride
-                        : pair < pairs ? x + pair * s.Lp
-                                       : other + (pair - pairs) * s.Lp;
-    const float *times = gate && pair >= 0 && pair < pairs ? gate + pair * s.Lp : NULL;
+    const float *filter = pair < 0 ? k + row * s.k_stride : NULL;
+    const T *from = pair < 0       ? NULL
+                    : pair < pairs ? x + pair * s.Lp
+                                   : other + (pair - pairs) * s.Lp;
+    const T *times = gate && pair >= 0 && pair < pairs ? gate + pair * s.Lp : NULL;
     const int64_t first = first_of(per_row);
 #pragma unroll
     for (int i = 0; i < ITEMS; i++) {
         const int64_t t = first + i * (int64_t)blockDim.x;
-        if (t < s.N)
-            real[row * s.N + t] = t >= s.L ? 0.0f : times ? from[t] * times[t] : from[t];
+        if (t >= s.N)
+            return;
+        float value = 0.0f;
+        if (t < s.L)
+            value = filter ? filter[t] : number(from[t]) * (times ? number(times[t]) : 1.0f);
+        real[row * s.N + t] = value;
     }
 }
 
@@ -209,9 +215,10 @@ KERNEL(conv_correlate)
 }
 
 /* y = (convolution + D g) gate, pads zero. Reads 2 L, 3 L with gates; writes L. */
+template <typename T>
 KERNEL(conv_store)
 (conv_chunk s, unsigned per_row, const float *__restrict__ D, const float *__restrict__ real,
- const float *__restrict__ g, const float *__restrict__ gate, float *__restrict__ y)
+ const T *__restrict__ g, const T *__restrict__ gate, T *__restrict__ y)
 {
     const int64_t row = blockIdx.x / per_row, at = row * s.Lp, first = first_of(per_row);
     const float skip = D[row / s.B];
@@ -222,21 +229,25 @@ KERNEL(conv_store)
             break;
         float value = 0.0f;
         if (t < s.L)
-            value = (real[row * s.N + t] + skip * g[at + t]) * (gate ? gate[at + t] : 1.0f);
-        y[at + t] = value;
+            value = (real[row * s.N + t] + skip * number(g[at + t])) *
+                    (gate ? number(gate[at + t]) : 1.0f);
+        put(y + at + t, value);
     }
 }
 
 /* The tensors of the pass that ends backward, from the chunk's first channel on. */
-typedef struct {
-    const float *D, *real, *g, *gate, *dy; /* real: of Y's rows; G's follow */
-    float *dg, *dgate;
+template <typename T> struct conv_gradients {
+    const float *D, *real; /* real: of Y's rows; G's follow */
+    const T *g, *gate, *dy;
+    T *dg, *dgate;
     double *skip;
-} conv_gradients;
+};
 
 /* dg = correlation + D dy gate; dgate = (convolution + D g) dy; a block's part of dD = sum of dy
  * gate g, in fp64. Pads zero. Reads 3 L and writes L; with gates reads 5 L and writes 2 L. */
-KERNEL(conv_store_gradients)(conv_chunk s, unsigned per_row, conv_gradients a)
+template <typename T>
+KERNEL(conv_store_gradients)
+(conv_chunk s, unsigned per_row, conv_gradients<T> a)
 {
     SHARED(double, warp);
     const int64_t row = blockIdx.x / per_row, at = row * s.Lp, first = first_of(per_row);
@@ -250,15 +261,15 @@ KERNEL(conv_store_gradients)(conv_chunk s, unsigned per_row, conv_gradients a)
             break;
         float dg = 0.0f, dgate = 0.0f;
         if (t < s.L) {
-            const float dy = a.dy[at + t], g = a.g[at + t];
-            const float inner = a.gate ? dy * a.gate[at + t] : dy;
+            const float dy = number(a.dy[at + t]), g = number(a.g[at + t]);
+            const float inner = a.gate ? dy * number(a.gate[at + t]) : dy;
             dg = closed[t] + skip * inner;
             dgate = a.gate ? (open[t] + skip * g) * dy : 0.0f;
             sum += (double)inner * (double)g;
         }
-        a.dg[at + t] = dg;
+        put(a.dg + at + t, dg);
         if (a.gate)
-            a.dgate[at + t] = dgate;
+            put(a.dgate + at + t, dgate);
     }
     sum = block_sum(sum, warp);
     if (threadIdx.x == 0)
@@ -285,24 +296,26 @@ static conv_plan plan_part(const conv_args *a, const conv_plan *p, int64_t done,
     return left < p->s.channels ? plan_of(a, left, sides) : *p;
 }
 
-static status load_rows(device *dev, const conv_plan *p, const float *k, const float *x,
-                        const float *gate, const float *other, float *real)
+template <typename T>
+static status load_rows(device *dev, const conv_plan *p, const float *k, const T *x, const T *gate,
+                        const T *other, float *real)
 {
     unsigned per_row;
     const dim3 grid = grid_of(p->rows, p->s.N, BLOCK_MOST, &per_row);
-    return LAUNCH(conv_load, grid, BLOCK_MOST, 0, cuda_of(dev)->stream, p->s, per_row, k, x, gate,
-                  other, real);
+    return LAUNCH(conv_load<T>, grid, BLOCK_MOST, 0, cuda_of(dev)->stream, p->s, per_row, k, x,
+                  gate, other, real);
 }
 
+template <typename T>
 static status chunk_forward(device *dev, const conv_plan *p, const conv_buffers *w, const float *k,
-                            const float *D, const float *g, const float *gate, float *y)
+                            const float *D, const T *g, const T *gate, T *y)
 {
     const conv_chunk *s = &p->s;
     const int64_t pairs = s->channels * s->B;
     const size_t work = p->skip - p->work;
     cudaStream_t stream = cuda_of(dev)->stream;
     unsigned per_row;
-    TRY(load_rows(dev, p, k, g, NULL, NULL, w->real));
+    TRY(load_rows<T>(dev, p, k, g, NULL, NULL, w->real));
     TRY(fft_run_cuda(dev, FFT_FORWARD, s->N, p->rows, w->real, w->spectra, w->work, work));
     dim3 grid = grid_of(s->channels, s->F, BLOCK_MOST, &per_row);
     TRY(LAUNCH(conv_multiply, grid, BLOCK_MOST, 0, stream, *s, per_row, 1.0f / (float)s->N,
@@ -310,12 +323,13 @@ static status chunk_forward(device *dev, const conv_plan *p, const conv_buffers 
     TRY(fft_run_cuda(dev, FFT_INVERSE, s->N, pairs, w->real, w->spectra + s->channels * s->F * 2,
                      w->work, work));
     grid = grid_of(pairs, s->Lp, p->threads, &per_row);
-    return LAUNCH(conv_store, grid, (unsigned)p->threads, 0, stream, *s, per_row, D,
+    return LAUNCH(conv_store<T>, grid, (unsigned)p->threads, 0, stream, *s, per_row, D,
                   (const float *)w->real, g, gate, y);
 }
 
-extern "C" status conv_forward_cuda(device *dev, const conv_args *a, const float *k, const float *D,
-                                    const float *g, const float *gate, float *y, arena *ws)
+template <typename T>
+static status forward(device *dev, const conv_args *a, const float *k, const float *D, const T *g,
+                      const T *gate, T *y, arena *ws)
 {
     const conv_plan p = plan_chunk(a, 1);
     const size_t mark = arena_mark(ws);
@@ -333,8 +347,9 @@ extern "C" status conv_forward_cuda(device *dev, const conv_args *a, const float
 }
 
 /* t: the tensors from the chunk's first channel on; its `real` and `skip` are filled in here. */
+template <typename T>
 static status chunk_backward(device *dev, const conv_plan *p, const conv_buffers *w, const float *k,
-                             conv_gradients t, float *dk, float *dD)
+                             conv_gradients<T> t, float *dk, float *dD)
 {
     const conv_chunk *s = &p->s;
     const int64_t pairs = s->channels * s->B, back = t.gate ? p->rows : s->channels + pairs;
@@ -353,14 +368,22 @@ static status chunk_backward(device *dev, const conv_plan *p, const conv_buffers
     TRY(LAUNCH(conv_store_filter, grid, BLOCK_MOST, 0, stream, *s, per_row, (const float *)w->real,
                dk));
     grid = grid_of(pairs, s->Lp, p->threads, &per_row);
-    TRY(LAUNCH(conv_store_gradients, grid, (unsigned)p->threads, shared, stream, *s, per_row, t));
+    TRY(LAUNCH(conv_store_gradients<T>, grid, (unsigned)p->threads, shared, stream, *s, per_row,
+               t));
     return parts_add_cuda(dev, s->channels, s->B * p->tiles, w->skip, dD);
 }
 
-extern "C" status conv_backward_cuda(device *dev, const conv_args *a, const float *k,
-                                     const float *D, const float *g, const float *gate,
-                                     const float *dy, float *dg, float *dgate, float *dk, float *dD,
-                                     arena *ws)
+extern "C" status conv_forward_cuda(device *dev, const conv_args *a, const float *k, const float *D,
+                                    const void *g, const void *gate, void *y, arena *ws)
+{
+    return a->mixed ? forward(dev, a, k, D, (const bf16 *)g, (const bf16 *)gate, (bf16 *)y, ws)
+                    : forward(dev, a, k, D, (const float *)g, (const float *)gate, (float *)y, ws);
+}
+
+/* t: the tensors of the whole call. */
+template <typename T>
+static status backward(device *dev, const conv_args *a, const float *k, conv_gradients<T> t,
+                       float *dk, float *dD, arena *ws)
 {
     const conv_plan p = plan_chunk(a, 2);
     const size_t mark = arena_mark(ws);
@@ -370,16 +393,44 @@ extern "C" status conv_backward_cuda(device *dev, const conv_args *a, const floa
     for (int64_t c = 0; c < a->dc && st == STATUS_OK; c += p.s.channels) {
         const conv_plan part = plan_part(a, &p, c, 2);
         const int64_t at = c * a->s.B * a->s.Lp;
-        const conv_gradients t = {D + c,
-                                  NULL,
-                                  g + at,
-                                  gate ? gate + at : NULL,
-                                  dy + at,
-                                  dg + at,
-                                  gate ? dgate + at : NULL,
-                                  NULL};
-        st = chunk_backward(dev, &part, &w, k + c * a->k_stride, t, dk + c * a->k_stride, dD + c);
+        const conv_gradients<T> from = {t.D + c,
+                                        NULL,
+                                        t.g + at,
+                                        t.gate ? t.gate + at : NULL,
+                                        t.dy + at,
+                                        t.dg + at,
+                                        t.gate ? t.dgate + at : NULL,
+                                        NULL};
+        st =
+            chunk_backward(dev, &part, &w, k + c * a->k_stride, from, dk + c * a->k_stride, dD + c);
     }
     arena_release(ws, mark);
     return st;
+}
+
+extern "C" status conv_backward_cuda(device *dev, const conv_args *a, const float *k,
+                                     const float *D, const void *g, const void *gate,
+                                     const void *dy, void *dg, void *dgate, float *dk, float *dD,
+                                     arena *ws)
+{
+    if (a->mixed) {
+        const conv_gradients<bf16> t = {D,
+                                        NULL,
+                                        (const bf16 *)g,
+                                        (const bf16 *)gate,
+                                        (const bf16 *)dy,
+                                        (bf16 *)dg,
+                                        (bf16 *)dgate,
+                                        NULL};
+        return backward(dev, a, k, t, dk, dD, ws);
+    }
+    const conv_gradients<float> t = {D,
+                                     NULL,
+                                     (const float *)g,
+                                     (const float *)gate,
+                                     (const float *)dy,
+                                     (float *)dg,
+                                     (float *)dgate,
+                                     NULL};
+    return backward(dev, a, k, t, dk, dD, ws);
 }

@@ -88,7 +88,8 @@ void host_give_cuda(device *dev, void *memory);
 void drain_cuda(device *dev, bool abandon);
 status room_cuda(device *dev, device_room *out);
 void mark_cuda(const char *name);
-status measure_cuda(device *dev, int64_t d, double *gemm_flops_per_s, double *copy_bytes_per_s);
+status measure_cuda(device *dev, int64_t d, bool mixed, double *gemm_flops_per_s,
+                    double *copy_bytes_per_s);
 status upload_cuda(device *dev, void *to, const void *from, size_t bytes);
 status download_cuda(device *dev, void *to, const void *from, size_t bytes);
 status device_wait_cuda(device *dev);
@@ -108,30 +109,30 @@ int64_t conv_points_cuda(int64_t L);
 status embed_forward_cuda(device *dev, const embed_args *a, float *residual, arena *ws);
 status embed_backward_cuda(device *dev, const embed_args *a, const float *dresidual, float *dE,
                            float *const *dA, float *const *dBm, arena *ws);
-status mixin_forward_cuda(device *dev, const mixin_args *a, const float *residual, float *u,
-                          float *gates, float *g, arena *ws);
-status mixin_regate_cuda(device *dev, const mixin_args *a, const float *u, float *gates, float *g,
+status mixin_forward_cuda(device *dev, const mixin_args *a, const float *residual, void *u,
+                          void *gates, void *g, arena *ws);
+status mixin_regate_cuda(device *dev, const mixin_args *a, const void *u, void *gates, void *g,
                          arena *ws);
-status mixin_backward_cuda(device *dev, const mixin_args *a, const float *residual, const float *u,
-                           const float *dgates, const float *dg, float *dresidual, float *dhalo,
+status mixin_backward_cuda(device *dev, const mixin_args *a, const float *residual, const void *u,
+                           const void *dgates, const void *dg, float *dresidual, float *dhalo,
                            const mixin_grads *grads, arena *ws);
 status filter_forward_cuda(device *dev, const filter_args *a, float *k, int64_t k_stride,
                            arena *ws);
 status filter_backward_cuda(device *dev, const filter_args *a, const float *dk, int64_t k_stride,
                             const filter_grads *grads, arena *ws);
 status conv_forward_cuda(device *dev, const conv_args *a, const float *k, const float *D,
-                         const float *g, const float *gate, float *y, arena *ws);
+                         const void *g, const void *gate, void *y, arena *ws);
 status conv_backward_cuda(device *dev, const conv_args *a, const float *k, const float *D,
-                          const float *g, const float *gate, const float *dy, float *dg,
-                          float *dgate, float *dk, float *dD, arena *ws);
-status mixout_forward_cuda(device *dev, const mixout_args *a, const float *gate, const float *y,
+                          const void *g, const void *gate, const void *dy, void *dg, void *dgate,
+                          float *dk, float *dD, arena *ws);
+status mixout_forward_cuda(device *dev, const mixout_args *a, const void *gate, const void *y,
                            const float *residual, float *out, arena *ws);
-status mixout_backward_cuda(device *dev, const mixout_args *a, const float *gate, const float *y,
-                            const float *dout, float *dgate, float *dy, float *dW, float *db,
+status mixout_backward_cuda(device *dev, const mixout_args *a, const void *gate, const void *y,
+                            const float *dout, void *dgate, void *dy, float *dW, float *db,
                             arena *ws);
-status mlp_forward_cuda(device *dev, const mlp_args *a, const float *x, float *h, float *out,
+status mlp_forward_cuda(device *dev, const mlp_args *a, const float *x, void *h, float *out,
                         arena *ws);
-status mlp_backward_cuda(device *dev, const mlp_args *a, const float *x, const float *h,
+status mlp_backward_cuda(device *dev, const mlp_args *a, const float *x, const void *h,
                          float *dresidual, const mlp_grads *grads, arena *ws);
 status head_forward_cuda(device *dev, const head_args *a, const float *residual, float *hidden,
                          float *logits, float *token_loss, loss_sum *loss, arena *ws);

@@ -28,6 +28,8 @@ extern "C" status gemm_open_cuda(cuda_state *c)
     /* The stream first: cublasSetStream goes back to a workspace of cuBLAS' own. */
     TRY_CUBLAS(cublasSetStream(handle, c->stream));
     TRY_CUBLAS(cublasSetWorkspace(handle, c->gemm_workspace, GEMM_WORKSPACE));
+    /* Parts of a sum are added in fp32, also where the result is bf16. */
+    TRY_CUBLAS(cublasSetMathMode(handle, CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION));
     return STATUS_OK;
 }
 
@@ -63,4 +65,19 @@ extern "C" status gemm_cuda(device *dev, bool trans_a, bool trans_b, int64_t M, 
 {
     return gemm_batched_cuda(dev, trans_a, trans_b, M, N, K, A, lda, 0, B, ldb, 0, beta, C, ldc, 0,
                              1);
+}
+
+extern "C" status gemm_mixed_cuda(device *dev, bool trans_a, bool trans_b, int64_t M, int64_t N,
+                                  int64_t K, const void *A, int64_t lda, const void *B, int64_t ldb,
+                                  float beta, void *C, int64_t ldc, bool narrow)
+{
+    if (M == 0 || N == 0)
+        return STATUS_OK;
+    const float one = 1.0f;
+    TRY_CUBLAS(cublasGemmEx((cublasHandle_t)cuda_of(dev)->gemm, trans_b ? CUBLAS_OP_T : CUBLAS_OP_N,
+                            trans_a ? CUBLAS_OP_T : CUBLAS_OP_N, (int)N, (int)M, (int)K, &one, B,
+                            CUDA_R_16BF, (int)ldb, A, CUDA_R_16BF, (int)lda, &beta, C,
+                            narrow ? CUDA_R_16BF : CUDA_R_32F, (int)ldc, CUBLAS_COMPUTE_32F,
+                            CUBLAS_GEMM_DEFAULT));
+    return STATUS_OK;
 }

@@ -1,5 +1,6 @@
 /* Every product of the CUDA backend: row by row as kernels/cpu/gemm.h, queued on the device's
- * stream, fp32 throughout (without the TF32 that cuBLAS has to be asked for). */
+ * stream; fp32 throughout (without the TF32 that cuBLAS has to be asked for), or bf16 operands.
+ * Sums are fp32 in any case. */
 #ifndef CROCUTA_KERNELS_CUDA_GEMM_H
 #define CROCUTA_KERNELS_CUDA_GEMM_H
 
@@ -25,6 +26,11 @@ status gemm_batched_cuda(device *dev, bool trans_a, bool trans_b, int64_t M, int
                          const float *A, int64_t lda, int64_t stride_a, const float *B, int64_t ldb,
                          int64_t stride_b, float beta, float *C, int64_t ldc, int64_t stride_c,
                          int64_t batch);
+
+/* The first with A and B in bf16, and C in fp32 or, where `narrow`, in bf16, rounded once. */
+status gemm_mixed_cuda(device *dev, bool trans_a, bool trans_b, int64_t M, int64_t N, int64_t K,
+                       const void *A, int64_t lda, const void *B, int64_t ldb, float beta, void *C,
+                       int64_t ldc, bool narrow);
 
 #ifdef __cplusplus
 }

@@ -4,8 +4,8 @@
  * costs no digits. */
 #include "kernels/cuda/layernorm.h"
 
-#include "kernels/cuda/columns.h"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/wide.cuh"
 
 #include <math.h>
 
@@ -56,9 +56,10 @@ static __device__ inline moments moments_of_block(moments own, int64_t d, float 
     return all;
 }
 
+template <typename T>
 KERNEL(ln_columns)
 (int64_t d, int64_t columns, const float *__restrict__ x, int64_t ldx, const float *__restrict__ w,
- const float *__restrict__ b, float *__restrict__ n, int64_t ldn, float *__restrict__ mean,
+ const float *__restrict__ b, T *__restrict__ n, int64_t ldn, float *__restrict__ mean,
  float *__restrict__ rstd)
 {
     SHARED(float, part);
@@ -84,19 +85,33 @@ KERNEL(ln_columns)
 #pragma unroll 4
     for (int64_t c = group; c < d; c += GROUPS) {
         const float hat = (x[c * ldx + j] - m.mean) * r;
-        n[c * ldn + j] = w ? fmaf(hat, w[c], b[c]) : hat;
+        put(n + c * ldn + j, w ? fmaf(hat, w[c], b[c]) : hat);
     }
+}
+
+template <typename T>
+static status forward(device *dev, int64_t d, int64_t columns, const float *x, int64_t ldx,
+                      const float *w, const float *b, T *n, int64_t ldn, float *mean, float *rstd)
+{
+    if (columns == 0)
+        return STATUS_OK;
+    return LAUNCH(ln_columns<T>, blocks_of(columns, WARP), BLOCK_THREADS,
+                  2 * BLOCK_THREADS * sizeof(float), cuda_of(dev)->stream, d, columns, x, ldx, w, b,
+                  n, ldn, mean, rstd);
 }
 
 extern "C" status ln_forward_cuda(device *dev, int64_t d, int64_t columns, const float *x,
                                   int64_t ldx, const float *w, const float *b, float *n,
                                   int64_t ldn, float *mean, float *rstd)
 {
-    if (columns == 0)
-        return STATUS_OK;
-    return LAUNCH(ln_columns, blocks_of(columns, WARP), BLOCK_THREADS,
-                  2 * BLOCK_THREADS * sizeof(float), cuda_of(dev)->stream, d, columns, x, ldx, w, b,
-                  n, ldn, mean, rstd);
+    return forward(dev, d, columns, x, ldx, w, b, n, ldn, mean, rstd);
+}
+
+extern "C" status ln_forward_mixed_cuda(device *dev, int64_t d, int64_t columns, const float *x,
+                                        int64_t ldx, const float *w, const float *b, void *n,
+                                        int64_t ldn, float *mean, float *rstd)
+{
+    return forward(dev, d, columns, x, ldx, w, b, (bf16 *)n, ldn, mean, rstd);
 }
 
 /* Sums over the warp of a, in lane 0, and of b, in lane 16: one exchange of halves, then both at
@@ -119,7 +134,8 @@ typedef struct {
 
 /* This lane's column over the channels of its warp: m1 = sum dn w, m2 = sum dn w xhat; sums (2d,
  * NULL: left out) gets the tile's part of dw and db. Channels belong to one warp alone. */
-static __device__ inline void gradient_sums(const ln_gradient *g, int64_t j, const float *dn,
+template <typename T>
+static __device__ inline void gradient_sums(const ln_gradient *g, int64_t j, const T *dn,
                                             const float *x, float mean, float rstd, double *sums,
                                             float *m1, float *m2)
 {
@@ -128,7 +144,7 @@ static __device__ inline void gradient_sums(const ln_gradient *g, int64_t j, con
     *m1 = *m2 = 0.0f;
 #pragma unroll 4
     for (int64_t c = threadIdx.x / WARP; c < g->d; c += GROUPS) {
-        const float e = inside ? dn[c * g->lddn + j] : 0.0f;
+        const float e = inside ? number(dn[c * g->lddn + j]) : 0.0f;
         const float hat = inside ? (x[c * g->ldx + j] - mean) * rstd : 0.0f;
         const float ew = g->w ? e * g->w[c] : e;
         *m1 += ew;
@@ -158,8 +174,9 @@ static __device__ inline void gradient_means(int64_t d, float *part, float *m1, 
 }
 
 /* Blocks walk over tiles of 32 columns. dn may be dx: a thread reads what it writes. */
+template <typename T>
 KERNEL(ln_backward_columns)
-(ln_gradient g, const float *dn, const float *__restrict__ x, float *dx, double *__restrict__ part)
+(ln_gradient g, const T *dn, const float *__restrict__ x, float *dx, double *__restrict__ part)
 {
     SHARED(double, shared);
     double *sums = part ? shared : NULL;
@@ -178,7 +195,7 @@ KERNEL(ln_backward_columns)
         gradient_means(d, means, &m1, &m2);
 #pragma unroll 4
         for (int64_t c = threadIdx.x / WARP; inside && c < d; c += GROUPS) {
-            const float e = dn[c * g.lddn + j], hat = (x[c * g.ldx + j] - mean) * rstd;
+            const float e = number(dn[c * g.lddn + j]), hat = (x[c * g.ldx + j] - mean) * rstd;
             const float v = rstd * ((g.w ? e * g.w[c] : e) - m1 - hat * m2);
             float *to = dx + c * g.lddx + j;
             *to = g.add ? *to + v : v;
@@ -201,10 +218,11 @@ extern "C" size_t ln_backward_workspace_cuda(int64_t d, int64_t columns)
     return doubles_size(2 * d * backward_blocks(columns));
 }
 
-extern "C" status ln_backward_cuda(device *dev, int64_t d, int64_t columns, const float *dn,
-                                   int64_t lddn, const float *x, int64_t ldx, const float *mean,
-                                   const float *rstd, const float *w, float *dx, int64_t lddx,
-                                   bool add, float *dw, float *db, arena *ws)
+template <typename T>
+static status backward(device *dev, int64_t d, int64_t columns, const T *dn, int64_t lddn,
+                       const float *x, int64_t ldx, const float *mean, const float *rstd,
+                       const float *w, float *dx, int64_t lddx, bool add, float *dw, float *db,
+                       arena *ws)
 {
     if (columns == 0)
         return STATUS_OK;
@@ -218,8 +236,8 @@ extern "C" status ln_backward_cuda(device *dev, int64_t d, int64_t columns, cons
     if (dw && !part)
         return cuda_workspace_short("LayerNorm", ws);
     if (shared > SHARED_PLAIN)
-        TRY_GOTO(done, ALLOW_SHARED(ln_backward_columns, shared));
-    TRY_GOTO(done, LAUNCH(ln_backward_columns, (unsigned)blocks, BLOCK_THREADS, shared,
+        TRY_GOTO(done, ALLOW_SHARED(ln_backward_columns<T>, shared));
+    TRY_GOTO(done, LAUNCH(ln_backward_columns<T>, (unsigned)blocks, BLOCK_THREADS, shared,
                           cuda_of(dev)->stream, g, dn, x, dx, part));
     if (dw) {
         TRY_GOTO(done, parts_add_cuda(dev, d, blocks, part, dw));
@@ -228,4 +246,22 @@ extern "C" status ln_backward_cuda(device *dev, int64_t d, int64_t columns, cons
 done:
     arena_release(ws, mark);
     return st;
+}
+
+extern "C" status ln_backward_cuda(device *dev, int64_t d, int64_t columns, const float *dn,
+                                   int64_t lddn, const float *x, int64_t ldx, const float *mean,
+                                   const float *rstd, const float *w, float *dx, int64_t lddx,
+                                   bool add, float *dw, float *db, arena *ws)
+{
+    return backward(dev, d, columns, dn, lddn, x, ldx, mean, rstd, w, dx, lddx, add, dw, db, ws);
+}
+
+extern "C" status ln_backward_mixed_cuda(device *dev, int64_t d, int64_t columns, const void *dn,
+                                         int64_t lddn, const float *x, int64_t ldx,
+                                         const float *mean, const float *rstd, const float *w,
+                                         float *dx, int64_t lddx, bool add, float *dw, float *db,
+                                         arena *ws)
+{
+    return backward(dev, d, columns, (const bf16 *)dn, lddn, x, ldx, mean, rstd, w, dx, lddx, add,
+                    dw, db, ws);
 }

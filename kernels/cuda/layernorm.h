@@ -29,6 +29,15 @@ status ln_backward_cuda(device *dev, int64_t d, int64_t columns, const float *dn
                         const float *w, float *dx, int64_t lddx, bool add, float *dw, float *db,
                         arena *ws);
 
+/* Both with n, or dn, in bf16. */
+status ln_forward_mixed_cuda(device *dev, int64_t d, int64_t columns, const float *x, int64_t ldx,
+                             const float *w, const float *b, void *n, int64_t ldn, float *mean,
+                             float *rstd);
+status ln_backward_mixed_cuda(device *dev, int64_t d, int64_t columns, const void *dn, int64_t lddn,
+                              const float *x, int64_t ldx, const float *mean, const float *rstd,
+                              const float *w, float *dx, int64_t lddx, bool add, float *dw,
+                              float *db, arena *ws);
+
 #ifdef __cplusplus
 }
 #endif

@@ -13,11 +13,15 @@
 typedef struct {
     device *dev;
     int64_t d, columns;
+    bool mixed;       /* A and B are bf16, and so is C */
     float *A, *B, *C; /* (4 d, d), (d, columns), (4 d, columns) */
 } burst;
 
 static status product(const burst *b)
 {
+    if (b->mixed)
+        return gemm_mixed_cuda(b->dev, false, false, 4 * b->d, b->columns, b->d, b->A, b->d, b->B,
+                               b->columns, 0, b->C, b->columns, true);
     return gemm_cuda(b->dev, false, false, 4 * b->d, b->columns, b->d, b->A, b->d, b->B, b->columns,
                      0, b->C, b->columns);
 }
@@ -50,10 +54,11 @@ static status time_of(const burst *b, status (*call)(const burst *), double *sec
     return STATUS_OK;
 }
 
-status measure_cuda(device *dev, int64_t d, double *gemm_flops_per_s, double *copy_bytes_per_s)
+status measure_cuda(device *dev, int64_t d, bool mixed, double *gemm_flops_per_s,
+                    double *copy_bytes_per_s)
 {
     const size_t f = sizeof(float), a = arena_round((size_t)(4 * d * d) * f);
-    burst b = {.dev = dev, .d = d, .columns = COLUMNS};
+    burst b = {.dev = dev, .d = d, .columns = COLUMNS, .mixed = mixed};
     size_t c = (size_t)(4 * d * b.columns) * f;
     c = c > 2 * COPY_BYTES ? c : 2 * COPY_BYTES;
     const size_t all = a + arena_round((size_t)(d * b.columns) * f) + c;

@@ -222,7 +222,7 @@ const field config_fields[] = {
     REAL("train.grad_clip", train.grad_clip, 0, 1e9, 0, "1.0",
          "largest global norm of the gradient; 0: no limit"),
     WORD("train.precision", train.precision, 0, "fp32",
-         "fp32; mixed keeps wide intermediates in bf16 (not in this version)", "fp32", "mixed"),
+         "fp32; mixed: wide intermediates in bf16, on a GPU", "fp32", "mixed"),
     WORD("train.recompute", train.recompute, FIELD_HARMLESS, "auto",
          "what backward computes again instead of keeping: less memory, more work", "auto", "none",
          "selected", "all"),

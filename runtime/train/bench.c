@@ -188,8 +188,8 @@ status bench_run(const config *c, device *dev, int64_t B, int64_t L, bool traini
     memset(dev->op_seconds, 0, sizeof dev->op_seconds);
     /* before the machine is measured, which takes memory of its own */
     TRY_GOTO(done, peak_of(dev, &r->peak_bytes));
-    TRY_GOTO(done,
-             device_measure(dev, c->model.d_model, &r->gemm_flops_per_s, &r->copy_bytes_per_s));
+    TRY_GOTO(done, device_measure(dev, c->model.d_model, model_mixed(c, dev), &r->gemm_flops_per_s,
+                                  &r->copy_bytes_per_s));
     memset(dev->op_seconds, 0, sizeof dev->op_seconds);
     st = time_rounds(&s, training, r);
 

@@ -21,8 +21,6 @@ static status check_config(const config *c)
     const char *key = NULL, *instead = NULL;
     if (c->data.tokens == TOKENS_NUCLEOTIDE)
         key = "data.tokens: nucleotide", instead = "snp";
-    else if (c->train.precision == PRECISION_MIXED)
-        key = "train.precision: mixed", instead = "fp32";
     else if (c->train.context_parallel > 1)
         key = "train.context_parallel above 1", instead = "1";
     if (!key)
@@ -189,7 +187,8 @@ static status open_all(trainer *t)
 static status measure(trainer *t)
 {
     TRY(comm_barrier(t->roles.workers));
-    return device_measure(t->dev, t->ask->config->model.d_model, &t->flops_per_s, &t->bytes_per_s);
+    return device_measure(t->dev, t->ask->config->model.d_model,
+                          model_mixed(t->ask->config, t->dev), &t->flops_per_s, &t->bytes_per_s);
 }
 
 status trainer_open(trainer *t, const train_request *ask, const train_roles *roles)

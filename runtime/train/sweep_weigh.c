@@ -100,6 +100,7 @@ static status weigh_trial(sweep *s, sweep_trial *t, ground *g, comm *alone)
 {
     const sweep_parts *p = &s->file->parts;
     config c = *t->c;
+    c.train.precision = PRECISION_FP32; /* the work is the same, and this is no GPU */
     TRY(stand(g, s, t->c, alone));
     t->dense_bytes = dense_bytes(&c, g->d);
     if (p->pretrain)
