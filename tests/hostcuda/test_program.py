@@ -99,12 +99,31 @@ def far():
         check("simulate", [l for l in a if l[0] != "#"] == [l for l in b if l[0] != "#"])
 
 
+def mixed():
+    """Wide intermediates in bf16: near fp32 and not it, learning, resumed to the last bit; refused on a CPU, which evaluates it in fp32."""
+    config = write("mixed.yaml", PLAIN.replace("steps: 4,", "steps: 6,", 1).replace("{steps", "{precision: mixed, steps", 1))
+    done("mixed", crocuta("pretrain", config, "-o", "mixed"))
+    done("the same in fp32", crocuta("pretrain", config, "-o", "fp32", "train.precision=fp32"))
+    done("mixed, half", crocuta("pretrain", config, "-o", "mixed again", "--max-steps", 3))
+    done("mixed, the other half", crocuta("pretrain", config, "-o", "mixed again", "--resume"))
+    a, b = metrics("mixed"), metrics("fp32")
+    check("mixed resumed: the same bits", a == metrics("mixed again"), a)
+    check("mixed is near fp32", close(a, b, 1e-2) and a != b, f"{a}\n{b}")
+    check("mixed learns", a[-1][2] < a[0][2] - 0.02, a)
+    refused("mixed on a CPU", crocuta("pretrain", config, "-o", "refused", device="cpu"), 2, "mixed.yaml:6: train.precision: mixed needs a GPU")
+    refused("mixed, no GPU", crocuta("pretrain", config, "-o", "refused", device="auto", HOSTCUDA_DEVICES="0"), 2, "needs a GPU")
+    check("refused: nothing left behind", not os.path.exists("refused"))
+    for device in ("cpu", "cuda"):
+        done(f"evaluate on {device}", crocuta("evaluate", "mixed", DATA, "-o", f"evaluate mixed {device}", "--context", 40, "--baselines", "majority", "--bootstrap", 10, device=device))
+
+
 def kernels():
     plain, sites = write("plain.yaml", PLAIN), write("sites.yaml", SITES)
     a, b = train("two workers", "pretrain", plain, "rows", ranks=3)
     check("two workers", close(a, b, 1e-5), f"{a}\n{b}")
     a, b = train("site head", "finetune", sites, "sites", "--from", "none", "finetune.steps=2")
     check("site head", close(a, b, 1e-4), f"{a}\n{b}")
+    mixed()
     r = crocuta("bench", plain, "--batch", 2, "--seq-len", 40, "--json")
     done("bench", r)
     check("bench's device", json.loads(r.stdout or "{}").get("device") == "hostcuda", r.stdout)
