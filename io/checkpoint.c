@@ -208,12 +208,19 @@ static status pointed_is_listed(const char *dir, const int64_t *steps, int64_t n
 
 status checkpoint_newest(const char *dir, checkpoint **out)
 {
+    return checkpoint_newest_before(dir, INT64_MAX, out);
+}
+
+status checkpoint_newest_before(const char *dir, int64_t before, checkpoint **out)
+{
     *out = NULL;
     int64_t *steps, n;
     TRY(checkpoint_list(dir, &steps, &n));
     status st = pointed_is_listed(dir, steps, n);
     for (int64_t i = 0; i < n; i++) {
         char path[1024];
+        if (steps[i] >= before)
+            continue;
         checkpoint_path(dir, steps[i], path);
         st = checkpoint_open(path, out);
         if (st == STATUS_OK && (*out)->m.head.step != steps[i]) {

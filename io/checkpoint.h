@@ -80,6 +80,8 @@ int64_t checkpoint_pointed(const char *dir, const char *which);
 /* The newest sound checkpoint of a directory: `latest` first, then by step downwards, with a
  * warning for each that is passed over. *out NULL and STATUS_OK where there is none at all. */
 status checkpoint_newest(const char *dir, checkpoint **out);
+/* The same among those of fewer steps than `before`. */
+status checkpoint_newest_before(const char *dir, int64_t before, checkpoint **out);
 status checkpoint_named(const char *dir, const char *which, checkpoint **out);
 
 /* Steps of the committed checkpoints of a directory, descending (caller frees *steps). */

@@ -101,7 +101,8 @@ typedef struct {
 typedef struct {
     int64_t steps, tokens_per_step,
         micro_batch; /* sequences a micro-step; CONFIG_AUTO: from the plan */
-    double grad_clip;
+    double grad_clip, skip_norm;
+    int64_t skip_most;
     precision_kind precision;
     recompute_kind recompute;
     int64_t context_parallel, log_every, eval_every, eval_windows, early_stop;

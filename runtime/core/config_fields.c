@@ -221,6 +221,12 @@ const field config_fields[] = {
             "sequences that go through the model at once; auto: what memory allows"),
     REAL("train.grad_clip", train.grad_clip, 0, 1e9, 0, "1.0",
          "largest global norm of the gradient; 0: no limit"),
+    REAL("train.skip_norm", train.skip_norm, 0, 1e12, FIELD_HARMLESS, "100",
+         "a step whose gradient is so many times larger than those before it is skipped, as one "
+         "with a NaN is; 0: only a NaN"),
+    INTEGER("train.skip_most", train.skip_most, 1, 1e6, FIELD_HARMLESS, "5",
+            "steps skipped within a short time after which training goes back to the newest "
+            "checkpoint and takes other windows"),
     WORD("train.precision", train.precision, 0, "fp32",
          "fp32; mixed: wide intermediates in bf16, on a GPU", "fp32", "mixed"),
     WORD("train.recompute", train.recompute, FIELD_HARMLESS, "auto",

@@ -27,6 +27,7 @@ struct coordinator {
     bool guarded;
     atomic_bool over;
     progress show;
+    int worker0; /* world rank */
     int64_t done;
     double started_s, checkpoint_s, synced_s;
     double every_s, limit_s; /* 0: never */
@@ -47,6 +48,7 @@ status coordinator_open(const run_directory *run, const config *c, const coordin
         return fail(STATUS_MEMORY, "%s: no memory for the coordinator; use more memory", run->path);
     k->run = *run;
     k->metrics.fd = k->events.fd = -1;
+    k->worker0 = at->worker0;
     k->done = at->first;
     k->started_s = k->checkpoint_s = k->synced_s = clock_monotonic_s();
     k->every_s = 60 * c->checkpoint.every_minutes;
@@ -123,10 +125,10 @@ status coordinator_receive(coordinator *c, const report *r)
         c->has_valid = true;
         break;
     case REPORT_EVENT:
-        TRY(write_event(c, r, r->worker));
+        TRY(write_event(c, r, c->worker0 + r->worker));
         break;
     case REPORT_END:
-        TRY(write_event(c, r, r->worker));
+        TRY(write_event(c, r, c->worker0 + r->worker));
         progress_end(&c->show, c->done, c->tail[0] ? c->tail : NULL);
         return journals_sync(c);
     }

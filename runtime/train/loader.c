@@ -36,14 +36,15 @@ status loader_make(const loader_source *source, int64_t step, feed *into)
     into->predicted = 0;
     for (int64_t i = 0; i < mine.count; i++) {
         const int64_t slot = deal_slot(now->slots, source->shards, mine.first + i);
-        TRY(draws_make(source->draws, step, slot, now->seq_len, augment, &into->scratch));
+        TRY(draws_make(source->draws, step + source->shift, slot, now->seq_len, augment,
+                       &into->scratch));
         if (into->scratch.count == 0)
             return fail(STATUS_DATA,
                         "%s: no training person has a window of %lld carried sites; lower "
                         "data.seq_len (or the stage's)",
                         source->data->path, (long long)now->seq_len);
         TRY(feed_put(into, i, source->data, &into->scratch, source->classify));
-        if (source->both && (slot + step) % 2)
+        if (source->both && (slot + step + source->shift) % 2)
             feed_reverse(into, i);
     }
     return STATUS_OK;

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #define QUIET_STEPS 5   /* planned steps for which a worker may be silent */
+#define PATIENCE 2      /* and times longer until those who wait for it give up themselves */
 #define QUIET_SET_UP 10 /* and times longer while it sets a stage up */
 
 /* Forward and backward over this worker's windows; buckets leave during the last micro-batch. */
@@ -44,21 +45,25 @@ static status exchange(trainer *t, step_sums *s)
     TRY(coordinator_ask(&t->link, &commands));
     const bool signalled = t->ask->config->checkpoint.on_signal && signals_seen();
     const double start_s = clock_monotonic_s();
-    double v[5] = {s->sums.loss, (double)s->sums.targets, commands & COMMAND_CHECKPOINT ? 1 : 0,
-                   commands & COMMAND_STOP ? 1 : 0, signalled};
-    TRY(comm_sum_f64(t->roles.workers, v, 5));
+    s->mine_bad = !isfinite(s->sums.loss);
+    double v[6] = {s->sums.loss,
+                   (double)s->sums.targets,
+                   commands & COMMAND_CHECKPOINT ? 1 : 0,
+                   commands & COMMAND_STOP ? 1 : 0,
+                   signalled,
+                   s->mine_bad};
+    TRY(comm_sum_f64(t->roles.workers, v, 6));
     s->sums.loss = v[0];
     s->sums.targets = (int64_t)v[1];
     s->commands = (v[2] > 0 ? COMMAND_CHECKPOINT : 0) | (v[3] > 0 ? COMMAND_STOP : 0);
     s->signalled = v[4] > 0;
+    s->some_bad = v[5] > 0;
     s->wait_s += clock_monotonic_s() - start_s;
     return STATUS_OK;
 }
 
-static status event(trainer *t, const char *name, const char *detail)
+static status event_of(trainer *t, const char *name, const char *detail)
 {
-    if (t->worker != 0)
-        return STATUS_OK;
     report r = {.kind = REPORT_EVENT, .worker = t->worker, .step = t->state.step};
     snprintf(r.event, sizeof r.event, "%s", name);
     snprintf(r.detail, sizeof r.detail, "%s", detail);
@@ -66,17 +71,36 @@ static status event(trainer *t, const char *name, const char *detail)
     return coordinator_tell(&t->link, &r);
 }
 
-/* A loss or a norm that is no number ends the run, on all workers alike. */
-static status not_finite(trainer *t, int64_t step, const char *what, double value)
+static status event(trainer *t, const char *name, const char *detail)
 {
-    char detail[128];
-    snprintf(detail, sizeof detail, "step %lld: the %s is %f", (long long)step + 1, what,
+    return t->worker == 0 ? event_of(t, name, detail) : STATUS_OK;
+}
+
+/* A step whose loss or gradient is no number, or far outside what came before, changes nothing, on
+ * all workers alike; a worker whose own loss it is says so. */
+static status skip(trainer *t, int64_t step, const char *what, double value, step_sums *s)
+{
+    char detail[160], more[240];
+    const bool number = isfinite(value);
+    snprintf(detail, sizeof detail, "step %lld: the %s is %g", (long long)step + 1, what,
              isnan(value) ? NAN : value); /* a NaN has a sign, which says nothing */
-    TRY(event(t, "nan", detail));
-    return fail(STATUS_INTERNAL,
-                "%s: %s; lower optimizer.lr or train.grad_clip, and continue from the last "
-                "checkpoint with --resume or begin again",
-                t->ask->run, detail);
+    snprintf(more, sizeof more, "%s%s", detail,
+             s->mine_bad ? ", of windows of this worker"
+             : number    ? ", far above those before"
+                         : "");
+    t->state.step = step + 1;
+    s->skipped = true;
+    if (s->mine_bad || (t->worker == 0 && !s->some_bad))
+        TRY(event_of(t, number ? "skip" : "nan", more));
+    model_rows_clear(t->m);
+    TRY(optimizer_present(&t->opt, step));
+    if (!steady_bad(&t->state.steady, t->ask->config->train.skip_most))
+        return STATUS_OK;
+    TRY(trainer_roll_back(t, detail));
+    s->rolled = true;
+    snprintf(more, sizeof more, "%s: back to step %lld, other windows from there on", detail,
+             (long long)t->state.step);
+    return event(t, "rollback", more);
 }
 
 /* Longer than this no operation of a step should last: what is configured, and where steps are
@@ -112,17 +136,21 @@ static status train_step(trainer *t, int64_t step, step_sums *s, optimizer_repor
 {
     TRY(trainer_gradients(t, step, s));
     if (!isfinite(s->sums.loss))
-        return not_finite(t, step, "loss", s->sums.loss / (double)s->sums.targets);
+        return skip(t, step, "loss", s->sums.loss / (double)s->sums.targets, s);
     if (s->sums.targets == 0)
         return fail(STATUS_DATA,
                     "%s: no window of step %lld has a target; give people labels (import -m)",
                     t->data->path, (long long)step + 1);
     TRY(beats_phase(&t->beats, step + 1, "update", quiet_s(t), true));
+    const double limit = steady_limit(&t->state.steady, t->ask->config->train.skip_norm);
+    t->opt.norm_limit = limit;
     status st = optimizer_step(&t->opt, step, s->sums.targets, o);
-    if (st == STATUS_INTERNAL && !isfinite(o->norm))
-        return not_finite(t, step, "gradient's norm", o->norm);
+    if (st == STATUS_INTERNAL && (!isfinite(o->norm) || (limit > 0 && o->norm > limit)))
+        return skip(t, step, "gradient's norm", o->norm, s);
     TRY(st);
     t->state.step = step + 1;
+    steady_good(&t->state.steady, o->norm);
+    t->good_since = true;
     return STATUS_OK;
 }
 
@@ -163,6 +191,7 @@ static status log_step(trainer *t, const step_sums *s, const optimizer_report *o
     r.lr = o->lr;
     r.grad_norm = o->norm;
     r.clipped = o->clipped;
+    r.skipped = s->skipped;
     r.wait_ms = 1e3 * s->wait_s;
     r.sum_ms = 1e3 * s->busy_s;
     if (t->flops_per_s > 0) {
@@ -180,6 +209,8 @@ static status log_step(trainer *t, const step_sums *s, const optimizer_report *o
 static bool better(const trainer *t, double loss, double accuracy)
 {
     const train_state *s = &t->state;
+    if (!isfinite(loss))
+        return false;
     if (s->best_step < 0 || s->best_stage != t->stage->index)
         return true;
     if (t->ask->finetune && !model_site_head(t->m) && accuracy != s->best_accuracy)
@@ -243,7 +274,8 @@ static status after_step(trainer *t, const step_sums *s, const optimizer_report 
 
 static status steps(trainer *t, const char **stop)
 {
-    for (int64_t step = t->state.step; step < t->last && !*stop; step++) {
+    while (t->state.step < t->last && !*stop) {
+        const int64_t step = t->state.step;
         const double start_s = clock_monotonic_s();
         step_sums s = {0};
         optimizer_report o = {0};
@@ -251,7 +283,10 @@ static status steps(trainer *t, const char **stop)
             TRY(beats_phase(&t->beats, step + 1, "stage", QUIET_SET_UP * quiet_s(t), false));
         TRY(trainer_enter_stage(t, step));
         TRY(train_step(t, step, &s, &o));
-        TRY(after_step(t, &s, &o, clock_monotonic_s() - start_s, stop));
+        if (!s.rolled)
+            TRY(after_step(t, &s, &o, clock_monotonic_s() - start_s, stop));
+        else if (s.commands & COMMAND_STOP || s.signalled)
+            *stop = s.signalled ? "signal" : "time"; /* at a checkpoint already */
     }
     return STATUS_OK;
 }
@@ -271,6 +306,8 @@ status trainer_loop(trainer *t)
     const char *stop = NULL;
     beats_begin(&t->beats, t->link.alone ? NULL : &t->link, t->worker, t->dev);
     TRY(beats_phase(&t->beats, t->state.step + 1, "start", quiet_s(t), false));
+    /* The coordinator knows who is silent, and says it first. */
+    comm_set_timeout(t->roles.workers, PATIENCE * quiet_s(t));
     t->committed = t->state.step > 0 ? t->state.step : -1;
     status st = steps(t, &stop);
     const bool asked = stop && !t->state.finished;

@@ -26,6 +26,8 @@ json_t *metrics_line(const report *r, double time)
     bad |= json_object_set_new(o, "lr", number(r->lr));
     bad |= json_object_set_new(o, "grad_norm", train ? number(r->grad_norm) : json_null());
     bad |= json_object_set_new(o, "clipped", train ? json_boolean(r->clipped) : json_null());
+    if (r->skipped)
+        bad |= json_object_set_new(o, "skipped", json_true());
     bad |= json_object_set_new(o, "tokens_per_s", number(r->tokens_per_s));
     bad |= json_object_set_new(o, "step_ms", number(r->step_ms));
     bad |= json_object_set_new(o, "wait_ms", number(r->wait_ms));

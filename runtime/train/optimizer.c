@@ -180,10 +180,12 @@ status optimizer_step(optimizer *o, int64_t step, int64_t tokens, optimizer_repo
     const double whole = scale;
     *report = (optimizer_report){.norm = sqrt(squares) * scale,
                                  .lr = o->lr * schedule_factor(o->plan, step)};
-    if (!isfinite(report->norm))
+    if (!isfinite(report->norm) || (o->norm_limit > 0 && report->norm > o->norm_limit)) {
+        model_rows_clear(o->m);
         return fail(STATUS_INTERNAL,
-                    "step %lld: the gradient's norm is %f; lower optimizer.lr or train.grad_clip",
+                    "step %lld: the gradient's norm is %g; lower optimizer.lr or train.grad_clip",
                     (long long)step + 1, report->norm);
+    }
     if (o->clip > 0 && report->norm > o->clip) {
         report->clipped = true;
         scale *= o->clip / (report->norm + CLIP_EPS);

@@ -23,6 +23,7 @@ typedef struct {
     const schedule *plan;
     double b1, b2, eps, clip;
     double lr, rows_lr; /* peaks */
+    double norm_limit;  /* a larger norm is treated as one that is no number; 0: none is */
     bool clip_rows;     /* optimizer.clip_rows */
     optimizer_range *ranges;
     int n_ranges;
@@ -60,7 +61,8 @@ int64_t optimizer_bytes(int64_t floats);
  * exchanged here), over `tokens` predicted tokens in all. The norm that grad_clip limits is that of
  * all gradients together, rows included, as if the table were a dense parameter; with clip_rows
  * false it is that of the dense parameters alone, and rows are never scaled down. A norm that is
- * not finite changes nothing and is STATUS_INTERNAL. Collective. */
+ * not finite, or above norm_limit, changes nothing but that the rows' gradients are gone, and is
+ * STATUS_INTERNAL. Collective. */
 status optimizer_step(optimizer *o, int64_t step, int64_t tokens, optimizer_report *report);
 
 /* Tells the model to read rows replayed up to and including `step` (-1: none). */

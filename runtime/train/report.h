@@ -22,7 +22,7 @@ typedef struct {
     double accuracy;     /* NaN: none was measured */
     bool classifies;     /* the loss is a classifier's: its exponential says nothing */
     double lr, grad_norm;
-    bool clipped;
+    bool clipped, skipped;
     double tokens_per_s, step_ms, wait_ms, sum_ms, fraction_gemm, fraction_bandwidth;
     int64_t memory_bytes;
     char event[24], detail[480], host[64];

@@ -83,12 +83,13 @@ static status settle_old_rows(const char *yaml, const char *name, bool finetune,
 }
 
 /* The newest sound checkpoint as worker 0 sees it: its step, -1 for none. */
-static status choose(const char *dir, comm *workers, checkpoint **file, int64_t *step)
+static status choose(const char *dir, int64_t before, comm *workers, checkpoint **file,
+                     int64_t *step)
 {
     status st = STATUS_OK;
     *step = -1;
     if (comm_rank(workers) == 0) {
-        st = checkpoint_newest(dir, file);
+        st = checkpoint_newest_before(dir, before, file);
         if (st == STATUS_OK && *file)
             *step = checkpoint_head(*file)->step;
     }
@@ -117,12 +118,12 @@ static status load(checkpoint *file, const char *name, const config *now, bool f
     return STATUS_OK;
 }
 
-status resume_newest(const char *dir, const config *now, bool finetune, const dataset *d, model *m,
-                     optimizer *o, train_state *state)
+status resume_newest(const char *dir, int64_t before, const config *now, bool finetune,
+                     const dataset *d, model *m, optimizer *o, train_state *state)
 {
     checkpoint *file = NULL;
     int64_t step = -1;
-    status st = choose(dir, o->workers, &file, &step);
+    status st = choose(dir, before, o->workers, &file, &step);
     if (st == STATUS_OK && step >= 0) {
         char name[1024];
         checkpoint_path(dir, step, name);

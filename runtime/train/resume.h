@@ -11,9 +11,10 @@
 status resume_same_config(const char *yaml, const char *name, const config *now, bool finetune,
                           bool warn, bool *grown);
 
-/* Loads the newest checkpoint of dir into the model and the optimizer; state->step stays 0 where
- * there is none. Collective over the workers: worker 0 chooses. */
-status resume_newest(const char *dir, const config *now, bool finetune, const dataset *d, model *m,
-                     optimizer *o, train_state *state);
+/* Loads the newest checkpoint of dir with fewer steps than `before` into the model and the
+ * optimizer; the state stays as it is where there is none. Collective over the workers: worker 0
+ * chooses. */
+status resume_newest(const char *dir, int64_t before, const config *now, bool finetune,
+                     const dataset *d, model *m, optimizer *o, train_state *state);
 
 #endif

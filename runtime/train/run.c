@@ -110,18 +110,8 @@ static status work(trainer *t, coordinator *c)
                                  .worker = t->worker,
                                  .inside = c,
                                  .answer_within_s = (double)t->ask->config->comm.timeout_s};
-    const saver_place at = {.dir = t->checkpoints,
-                            .m = t->m,
-                            .o = &t->opt,
-                            .d = t->data,
-                            .world = t->roles.world,
-                            .worker = t->worker,
-                            .workers = t->workers,
-                            .home = 0};
-    TRY(comm_agree(t->roles.workers, saver_open(&at, &t->save)));
+    TRY(trainer_open_saver(t));
     TRY(comm_agree(t->roles.workers, c && t->workers > 1 ? coordinator_guard(c) : STATUS_OK));
-    t->opt.before_rows = saver_before;
-    t->opt.before_context = t->save;
     status st = trainer_loop(t);
     /* Nobody leaves before worker 0 has committed the last checkpoint. A worker that failed alone
      * does not come here: the end of the program waits for the others only so long. */

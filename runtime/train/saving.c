@@ -9,6 +9,23 @@
 #define COPY_SHARE 0.02   /* of a step's time: rows that are copied before they must be */
 #define COPY_LEAST_S 5e-4 /* short steps must not stretch a checkpoint over hundreds */
 
+status trainer_open_saver(trainer *t)
+{
+    const saver_place at = {.dir = t->checkpoints,
+                            .m = t->m,
+                            .o = &t->opt,
+                            .d = t->data,
+                            .world = t->roles.world,
+                            .worker = t->worker,
+                            .workers = t->workers,
+                            .home = 0};
+    saver_close(&t->save);
+    TRY(comm_agree(t->roles.workers, saver_open(&at, &t->save)));
+    t->opt.before_rows = saver_before;
+    t->opt.before_context = t->save;
+    return STATUS_OK;
+}
+
 static status tend(trainer *t, double copy_s)
 {
     const double start_s = clock_monotonic_s();

@@ -191,6 +191,26 @@ static status measure(trainer *t)
                           model_mixed(t->ask->config, t->dev), &t->flops_per_s, &t->bytes_per_s);
 }
 
+status trainer_load_windows(trainer *t)
+{
+    const loader_source source = {.data = t->data,
+                                  .draws = t->draws,
+                                  .plan = &t->sched,
+                                  .shards = t->ask->config->data.sharding == SHARDING_VIRTUAL &&
+                                                    t->data->n_shards > 0
+                                                ? t->data->n_shards
+                                                : 1,
+                                  .workers = t->workers,
+                                  .worker = t->worker,
+                                  .classify = t->ask->finetune,
+                                  .both = t->ask->config->data.direction == DIRECTION_BOTH,
+                                  .spans = feed_wants_spans(t->ask->config),
+                                  .end = t->last,
+                                  .shift = t->state.steady.shift};
+    loader_close(&t->load);
+    return loader_open(&source, t->state.step, &t->load);
+}
+
 status trainer_open(trainer *t, const train_request *ask, const train_roles *roles)
 {
     *t = (trainer){.ask = ask,
@@ -205,8 +225,8 @@ status trainer_open(trainer *t, const train_request *ask, const train_roles *rol
     TRY(comm_agree(roles->workers, open_all(t)));
     TRY(gradient_sum_connect(&t->sum, ask->config));
     if (ask->resume) {
-        TRY(resume_newest(t->checkpoints, ask->config, ask->finetune, t->data, t->m, &t->opt,
-                          &t->state));
+        TRY(resume_newest(t->checkpoints, INT64_MAX, ask->config, ask->finetune, t->data, t->m,
+                          &t->opt, &t->state));
         if (t->state.step == 0)
             log_warning("%s: there is no checkpoint to resume from; it starts at step 0", ask->run);
     }
@@ -218,20 +238,8 @@ status trainer_open(trainer *t, const train_request *ask, const train_roles *rol
         t->last = t->state.step;
     TRY(comm_agree(roles->workers, trainer_enter_stage(t, t->state.step)));
     TRY(comm_agree(roles->workers, measure(t)));
-    const loader_source source = {.data = t->data,
-                                  .draws = t->draws,
-                                  .plan = &t->sched,
-                                  .shards = ask->config->data.sharding == SHARDING_VIRTUAL &&
-                                                    t->data->n_shards > 0
-                                                ? t->data->n_shards
-                                                : 1,
-                                  .workers = t->workers,
-                                  .worker = t->worker,
-                                  .classify = ask->finetune,
-                                  .both = ask->config->data.direction == DIRECTION_BOTH,
-                                  .spans = feed_wants_spans(ask->config),
-                                  .end = t->last};
-    return loader_open(&source, t->state.step, &t->load);
+    t->rolled_to = -1;
+    return trainer_load_windows(t);
 }
 
 void trainer_close(trainer *t)

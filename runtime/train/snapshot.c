@@ -29,14 +29,18 @@ static char *state_text(const train_state *s, const dataset *d, bool classify)
                                         (json_int_t)d->chromosomes[i].sites));
     char sites[17];
     dataset_sites_hash(d, sites);
-    json_t *o =
-        json_pack("{s:s, s:i, s:o, s:s, s:s, s:I, s:s, s:o, s:I, s:I, s:o, s:o, s:I, s:b}", "kind",
-                  classify ? "finetune" : "pretrain", "classes", classify ? (int)d->n_labels : 0,
-                  "labels", labels, "assembly", d->assembly, "split_hash", d->split_hash, "n_sites",
-                  (json_int_t)d->n_sites, "sites_hash", sites, "chromosomes", chromosomes,
-                  "best_step", (json_int_t)s->best_step, "best_stage", (json_int_t)s->best_stage,
-                  "best_loss", real(s->best_loss), "best_accuracy", real(s->best_accuracy),
-                  "without", (json_int_t)s->without, "finished", (int)s->finished);
+    json_t *o = json_pack(
+        "{s:s, s:i, s:o, s:s, s:s, s:I, s:s, s:o, s:I, s:I, s:o, s:o, s:I, s:b, s:o}", "kind",
+        classify ? "finetune" : "pretrain", "classes", classify ? (int)d->n_labels : 0, "labels",
+        labels, "assembly", d->assembly, "split_hash", d->split_hash, "n_sites",
+        (json_int_t)d->n_sites, "sites_hash", sites, "chromosomes", chromosomes, "best_step",
+        (json_int_t)s->best_step, "best_stage", (json_int_t)s->best_stage, "best_loss",
+        real(s->best_loss), "best_accuracy", real(s->best_accuracy), "without",
+        (json_int_t)s->without, "finished", (int)s->finished, "steady",
+        json_pack("{s:f, s:I, s:f, s:I, s:I, s:I}", "norm", s->steady.norm, "norms",
+                  (json_int_t)s->steady.norms, "strain", s->steady.strain, "skipped",
+                  (json_int_t)s->steady.skipped, "rolled", (json_int_t)s->steady.rolled, "shift",
+                  (json_int_t)s->steady.shift));
     char *text = o ? json_dumps(o, JSON_COMPACT | JSON_REAL_PRECISION(17)) : NULL;
     json_decref(o);
     return text;
@@ -68,6 +72,14 @@ static status state_parse(const checkpoint_header *h, const char *name, train_st
                        .best_accuracy = number_of(o, "best_accuracy"),
                        .without = integer_of(o, "without", 0),
                        .finished = json_is_true(json_object_get(o, "finished"))};
+    const json_t *x = json_object_get(o, "steady");
+    if (x)
+        s->steady = (steady){.norm = number_of(x, "norm"),
+                             .norms = integer_of(x, "norms", 0),
+                             .strain = number_of(x, "strain"),
+                             .skipped = integer_of(x, "skipped", 0),
+                             .rolled = integer_of(x, "rolled", 0),
+                             .shift = integer_of(x, "shift", 0)};
     json_decref(o);
     return STATUS_OK;
 }

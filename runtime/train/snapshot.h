@@ -7,6 +7,7 @@
 #include "io/checkpoint.h"
 #include "io/dataset.h"
 #include "runtime/train/optimizer.h"
+#include "runtime/train/steady.h"
 
 /* What a run knows beside tensors. */
 typedef struct {
@@ -15,6 +16,7 @@ typedef struct {
     double best_loss, best_accuracy;
     int64_t without; /* validations since the best */
     bool finished;   /* early stopping ended it */
+    steady steady;
 } train_state;
 
 /* What a checkpoint of this state says of itself; texts (2) are to be freed when h is done with. */

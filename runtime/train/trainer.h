@@ -76,6 +76,8 @@ typedef struct {
 
     double flops_per_s, bytes_per_s; /* measured; 0: not */
     double step_flops, step_bytes;   /* of this worker's part of a step of this stage */
+    int64_t rolled_to;               /* checkpoint gone back to, -1: never */
+    bool good_since;                 /* a step was done since */
     int64_t committed;               /* step of the newest checkpoint taken, -1: none */
     char checkpoints[CONFIG_TEXT + 16];
 } trainer;
@@ -94,6 +96,10 @@ typedef struct {
     train_sums sums;
     unsigned commands; /* of the coordinator */
     bool signalled;    /* a worker was asked to stop */
+    bool mine_bad;     /* this worker's loss is no number */
+    bool some_bad;     /* a worker's is */
+    bool skipped;      /* the step changed nothing */
+    bool rolled;       /* and training went back */
     double wait_s;     /* in communication */
     double busy_s;     /* GPUs summed gradients, most of it while backward ran; NaN: not measured */
 } step_sums;
@@ -103,6 +109,14 @@ status trainer_loop(trainer *t);
 /* The first half of a step: this worker's windows forward and backward, the model's gradients
  * summed over all workers (rows are exchanged by the optimizer), losses and decisions shared. */
 status trainer_gradients(trainer *t, int64_t step, step_sums *s);
+
+/* setup.c: the loader from the state's step on, anew. */
+status trainer_load_windows(trainer *t);
+/* rollback.c: the state of the newest checkpoint, on all workers alike. STATUS_INTERNAL: there is
+ * none, or it did not help before; `why` begins the message. */
+status trainer_roll_back(trainer *t, const char *why);
+/* saving.c: before the first checkpoint, and after the rows were replaced. */
+status trainer_open_saver(trainer *t);
 
 /* saving.c: a checkpoint of this step's end, on all workers alike, written while training goes on;
  * what is to be done for it once a step; and its end, with its failure where it failed. */
