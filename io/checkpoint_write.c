@@ -152,7 +152,10 @@ void checkpoint_sweep(const char *dir)
 {
     DIR *d = opendir(dir);
     for (struct dirent *e; d && (e = readdir(d)) != NULL;) {
-        if (strncmp(e->d_name, "step-", 5) == 0 && strstr(e->d_name, ".tmp")) {
+        const bool ours = strncmp(e->d_name, "step-", 5) == 0 ||
+                          strncmp(e->d_name, "latest.", 7) == 0 ||
+                          strncmp(e->d_name, "best.", 5) == 0;
+        if (ours && strstr(e->d_name, ".tmp")) {
             char path[1400];
             snprintf(path, sizeof path, "%.1000s/%s", dir, e->d_name);
             unlink(path);
