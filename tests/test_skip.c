@@ -196,6 +196,7 @@ static void what_does_not_help(void **state)
     end(b);
     clear();
     b = begin(false, 5, STEPS, NAN, STEPS);
+    b->t.last = 7; /* two, and then the end */
     assert_int_equal(trainer_loop(&b->t), STATUS_INTERNAL);
     assert_non_null(strstr(failure_last()->text, "no checkpoint"));
     end(b);

@@ -94,7 +94,9 @@ static status skip(trainer *t, int64_t step, const char *what, double value, ste
         TRY(event_of(t, number ? "skip" : "nan", more));
     model_rows_clear(t->m);
     TRY(optimizer_present(&t->opt, step));
-    if (!steady_bad(&t->state.steady, t->ask->config->train.skip_most))
+    const bool many = steady_bad(&t->state.steady, t->ask->config->train.skip_most);
+    /* Nor does a run end on such steps: its model would be none. */
+    if (!many && !(t->state.step >= t->last && t->state.steady.strain > 1.5))
         return STATUS_OK;
     TRY(trainer_roll_back(t, detail));
     s->rolled = true;
