@@ -7,6 +7,7 @@
 
 #define DATASET_PROGRAM "crocuta"
 #define DATASET_KIND "dataset"
+#define SEQUENCES_KIND "sequences" /* io/sequences.h; the same versions, chunks and seal */
 
 /* Entries of a chunk of /position (4 MiB) and /allele (1 MiB); a shorter set is one chunk. */
 #define DATASET_CHUNK ((int64_t)1 << 20)

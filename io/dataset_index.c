@@ -58,6 +58,11 @@ static status head_read(hid_t file, const char *path, index_head *h)
     if (strcmp(text, DATASET_PROGRAM))
         return wrong(path, "written by another program");
     TRY(h5_get_text(file, path, "kind", text, sizeof text));
+    if (strcmp(text, SEQUENCES_KIND) == 0)
+        return fail(STATUS_DATA,
+                    "%s: holds sequences, and genotypes are wanted here; import a VCF, or set "
+                    "data.tokens: nucleotide where a model is trained",
+                    path);
     if (strcmp(text, DATASET_KIND))
         return wrong(path, "not a data set (another kind of file of this program)");
     TRY(h5_get_i64(file, path, "version", &version));

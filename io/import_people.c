@@ -74,7 +74,7 @@ static status header_read(import_state *s, headers *h, int64_t f)
     status st = STATUS_OK;
     if (vcf_content(v) == FILE_FASTA) {
         st = fail(STATUS_DATA,
-                  "%s: is FASTA, and this version imports genotypes only; give VCF or BCF files",
+                  "%s: is FASTA, and the files before it hold genotypes; import them apart",
                   file->path);
         goto done;
     }

@@ -90,6 +90,7 @@ status import_reference(const import_state *s)
         h.first[k] = i;
     }
     TRY_GOTO(done, line_source_open(s->o->reference, &source));
+    line_source_take_cut_line(source);
     for (bool any = false;;) {
         char *line;
         size_t n;

@@ -22,8 +22,8 @@ struct line_source {
     char path[1024];
     int fd;
     int64_t file_bytes, read_bytes, line;
-    bool compressed, bgzf, last_empty; /* bgzf: the first member was a block of bgzip */
-    bool input_ended, started;
+    bool compressed, bgzf, last_empty;   /* bgzf: the first member was a block of bgzip */
+    bool input_ended, started, cut_line; /* cut_line: the last one may lack its newline */
     source_state state;
     z_stream z;
     unsigned char *input; /* (INPUT_BYTES) */
@@ -246,6 +246,11 @@ static status text_fill(line_source *s)
     return STATUS_OK;
 }
 
+void line_source_take_cut_line(line_source *s)
+{
+    s->cut_line = true;
+}
+
 status line_source_peek(line_source *s, size_t want, const char **bytes, size_t *n)
 {
     while (s->end - s->at < want && s->state != ENDED)
@@ -282,6 +287,11 @@ status line_source_next(line_source *s, char **line, size_t *length)
         searched = s->end - s->at;
         if (s->state == ENDED && searched == 0)
             return STATUS_OK;
+        if (s->state == ENDED && s->cut_line) { /* text has room for one byte more */
+            newline = s->text + s->end++;
+            *newline = '\n';
+            break;
+        }
         if (s->state == ENDED)
             return fail(STATUS_DATA,
                         "%s:%lld: the last line ends before its newline, the file may be cut; get "

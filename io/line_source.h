@@ -24,6 +24,9 @@ status line_source_peek(line_source *s, size_t want, const char **bytes, size_t 
  * A NUL inside is refused. */
 status line_source_next(line_source *s, char **line, size_t *length);
 
+/* From here on a last line without its newline is a line like the others: FASTA often ends so. */
+void line_source_take_cut_line(line_source *s);
+
 /* Reads to the end without keeping anything: is the container whole? */
 status line_source_drain(line_source *s);
 

@@ -4,54 +4,14 @@
 #include "io/dataset_export.h"
 #include "io/dataset_verify.h"
 #include "launch/cli.h"
+#include "launch/data_sequences.h"
+#include "launch/json_text.h"
 #include "runtime/core/config.h"
 #include "runtime/core/log.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* ---- JSON ---- */
-
-/* Bytes of a valid UTF-8 sequence at s, 0 where it is none. */
-static int utf8_length(const unsigned char *s)
-{
-    int n = s[0] < 0x80                   ? 1
-            : s[0] >= 0xc2 && s[0] < 0xe0 ? 2
-            : s[0] >= 0xe0 && s[0] < 0xf0 ? 3
-            : s[0] >= 0xf0 && s[0] < 0xf5 ? 4
-                                          : 0;
-    for (int i = 1; i < n; i++)
-        if ((s[i] & 0xc0) != 0x80)
-            return 0;
-    bool overlong = (s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xf0 && s[1] < 0x90);
-    bool beyond = (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf4 && s[1] > 0x8f);
-    return overlong || beyond ? 0 : n;
-}
-
-/* Names are bytes; one that is no UTF-8 is shown as Latin-1, so that the document stays valid. */
-static void put_text(const char *text)
-{
-    const unsigned char *s = (const unsigned char *)text;
-    putchar('"');
-    while (*s) {
-        int n = utf8_length(s);
-        if (*s == '"' || *s == '\\')
-            printf("\\%c", *s);
-        else if (*s < 0x20 || *s == 0x7f || n == 0)
-            printf("\\u%04x", *s);
-        else
-            fwrite(s, 1, (size_t)n, stdout);
-        s += n ? n : 1;
-    }
-    putchar('"');
-}
-
-static void put_key(const char *key, const char *text)
-{
-    printf("\"%s\": ", key);
-    put_text(text);
-}
 
 /* ---- info ---- */
 
@@ -93,22 +53,22 @@ static int64_t longest_window(const dataset *d, int64_t person)
 static void info_json(const dataset *d)
 {
     printf("{\"schema\": \"crocuta/data/1\", ");
-    put_key("path", d->path);
+    json_put_key("path", d->path);
     printf(", ");
-    put_key("assembly", d->assembly);
+    json_put_key("assembly", d->assembly);
     printf(", \"phased\": %s, \"sites\": %lld, \"entries\": %lld, \"seed\": %llu, ",
            d->phased ? "true" : "false", (long long)d->n_sites, (long long)d->n_entries,
            (unsigned long long)d->seed);
-    put_key("split_hash", d->split_hash);
+    json_put_key("split_hash", d->split_hash);
     printf(", \"shards\": %lld,\n \"labels\": [", (long long)d->n_shards);
     for (int64_t i = 0; i < d->n_labels; i++) {
         printf(i ? ", " : "");
-        put_text(d->labels[i]);
+        json_put_text(d->labels[i]);
     }
     printf("],\n \"chromosomes\": [");
     for (int64_t i = 0; i < d->n_chromosomes; i++) {
         printf(i ? ",\n  {" : "\n  {");
-        put_key("name", d->chromosomes[i].name);
+        json_put_key("name", d->chromosomes[i].name);
         if (d->chromosomes[i].length > 0)
             printf(", \"length\": %lld", (long long)d->chromosomes[i].length);
         else
@@ -119,15 +79,15 @@ static void info_json(const dataset *d)
     for (int64_t i = 0; i < d->n_people; i++) {
         const individual *p = &d->people[i];
         printf(i ? ",\n  {" : "\n  {");
-        put_key("id", p->id);
+        json_put_key("id", p->id);
         printf(", ");
-        put_key("population", p->population);
+        json_put_key("population", p->population);
         printf(", ");
-        put_key("superpopulation", p->superpopulation);
+        json_put_key("superpopulation", p->superpopulation);
         printf(", \"sex\": \"%s\", \"split\": \"%s\", \"label\": ", sex_name(p->sex),
                split_name(p->split));
         if (p->label >= 0)
-            put_text(d->labels[p->label]);
+            json_put_text(d->labels[p->label]);
         else
             printf("null");
         printf("}");
@@ -136,7 +96,7 @@ static void info_json(const dataset *d)
     for (int64_t i = 0; i < d->n_people; i++) {
         carried_counts n = carried_by(d, i);
         printf(i ? ",\n  {" : "\n  {");
-        put_key("id", d->people[i].id);
+        json_put_key("id", d->people[i].id);
         printf(", \"union\": %lld, \"hap1\": %lld, \"hap2\": %lld, \"unphased\": %lld, "
                "\"longest_window\": %lld}",
                (long long)n.all, (long long)n.hap1, (long long)n.hap2, (long long)n.unphased,
@@ -199,14 +159,14 @@ static void verify_report(const dataset *d, const related_pair *pairs, int64_t n
         people[d->people[i].split]++;
     if (json) {
         printf("{\"schema\": \"crocuta/data/1\", \"sound\": true, ");
-        put_key("path", d->path);
+        json_put_key("path", d->path);
         printf(", \"people\": {\"train\": %lld, \"valid\": %lld, \"test\": %lld}, \"related\": [",
                (long long)people[0], (long long)people[1], (long long)people[2]);
         for (int64_t i = 0; i < n; i++) {
             printf(i ? ", {" : "{");
-            put_key("a", d->people[pairs[i].a].id);
+            json_put_key("a", d->people[pairs[i].a].id);
             printf(", ");
-            put_key("b", d->people[pairs[i].b].id);
+            json_put_key("b", d->people[pairs[i].b].id);
             printf(", \"kinship\": %.4f, \"split\": \"%s\"}", pairs[i].kinship,
                    split_name(d->people[pairs[i].a].split));
         }
@@ -279,7 +239,8 @@ status command_data(const cli *c)
     TRY(cli_parse(c, "info|verify DATA.h5, crocuta data export DATA.h5 -o X.vcf.gz",
                   "info    what is in a data set (--json: one document)\n"
                   "verify  checksums of everything, splits, close relatives across splits\n"
-                  "export  the genotypes back as VCF (bgzip where the name ends in .gz)\n\n"
+                  "export  the genotypes back as VCF, sequences as FASTA (bgzip where the name\n"
+                  "        ends in .gz)\n\n"
                   "Examples:\n  crocuta data info people.h5\n"
                   "  crocuta data export people.h5 -o people.vcf.gz",
                   NULL, &common, &args, &n_args, &done));
@@ -288,9 +249,17 @@ status command_data(const cli *c)
     TRY(action_of(args, n_args, &action));
     if (action == DATA_EXPORT) {
         if (!common.output)
-            return fail(STATUS_USAGE, "data export: no output was named; add -o X.vcf.gz");
+            return fail(STATUS_USAGE,
+                        "data export: no output was named; add -o X.vcf.gz (or X.fa.gz)");
         TRY(cli_output_free(c, &common, common.output));
         TRY(comm_agree(c->world, cli_input_kept(common.output, args[1])));
+    }
+    sequences *bases = NULL;
+    TRY(sequences_open(args[1], c->world, &bases));
+    if (bases) {
+        const status told = data_sequences(c, &common, args[0], bases);
+        sequences_close(&bases);
+        return told;
     }
     TRY(dataset_open(args[1], c->world, &d));
     config *defaults = malloc(sizeof *defaults);

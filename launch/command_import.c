@@ -1,5 +1,7 @@
-/* crocuta import: genotype files and a table of people become a data set. */
+/* crocuta import: genotype files and a table of people, or sequences and a table of them, become a
+ * data set. */
 #include "io/import.h"
+#include "io/import_sequences.h"
 #include "launch/cli.h"
 #include "runtime/core/log.h"
 
@@ -15,10 +17,13 @@ static const char usage[] = "[-m MAP] -o DATA.h5 FILE...";
 static const char about[] =
     "Reads VCF or BCF files (recognised by content; plain, gzip or bgzip; no index needed) and a\n"
     "table of people, and writes one data set for training. DATA.import.json says what was kept\n"
-    "and what was left out. With several ranks every rank reads the files; the result is the\n"
+    "and what was left out. FASTA (plain, gzip or bgzip) becomes a set of sequences; its table\n"
+    "is sequence<TAB>label<TAB>split, without it all sequences train. With several ranks every "
+    "rank reads the files; the result is the\n"
     "same for any number of them.\n\nExamples:\n"
     "  crocuta import -m samples.tsv -o data.h5 chr21.vcf.gz chr22.vcf.gz\n"
-    "  mpirun -q -n 4 crocuta import -m samples.tsv -o data.h5 --split 0.8,0.1,0.1 all.bcf";
+    "  mpirun -q -n 4 crocuta import -m samples.tsv -o data.h5 --split 0.8,0.1,0.1 all.bcf\n"
+    "  crocuta import -m species.tsv -o mammals.h5 human.fa.gz mouse.fa.gz dog.fa.gz";
 
 typedef struct {
     const char *map, *label, *split, *assembly, *reference, *regions, *regions_file, *samples,
@@ -141,12 +146,64 @@ static void tell(const cli_common *common, const import_report *r)
              (double)n->read * per_s, (double)r->n_people * per_s);
 }
 
+/* ---- sequences ---- */
+
+/* What speaks of genotypes alone. */
+static status sequences_check(const import_cli *own)
+{
+    const char *name = own->min_maf > 0      ? "--min-maf"
+                       : own->reference      ? "--fasta-ref"
+                       : own->missing_to_ref ? "--missing-to-ref"
+                       : own->regions        ? "-r"
+                       : own->regions_file   ? "-R"
+                       : own->samples        ? "-s"
+                       : own->samples_file   ? "-S"
+                                             : NULL;
+    if (!name)
+        return STATUS_OK;
+    return fail(STATUS_USAGE,
+                "import: %s is for genotypes, and these files are FASTA; leave it out", name);
+}
+
+static void sequences_tell(const char *output, const sequences_report *r)
+{
+    const int64_t bases = r->bases[0] + r->bases[1] + r->bases[2];
+    log_note("%s: %lld sequences (%lld train, %lld valid, %lld test), %lld bases (%lld, %lld, "
+             "%lld), %s",
+             output, (long long)r->n, (long long)r->sequences[0], (long long)r->sequences[1],
+             (long long)r->sequences[2], (long long)bases, (long long)r->bases[0],
+             (long long)r->bases[1], (long long)r->bases[2], r->assembly);
+    log_note("letters: %lld N, %lld other than A C G T N, %lld soft-masked (lower case); %lld "
+             "sequences without a base, %lld left out",
+             (long long)r->count.n, (long long)r->count.other, (long long)r->count.masked,
+             (long long)r->empty, (long long)r->left_out);
+    for (int64_t i = 0; i < r->n_labels; i++)
+        log_note("%s: %lld bases", r->labels[i], (long long)r->label_bases[i]);
+    log_note("%.3f bytes a base, %.1f s", (double)r->file_bytes / (double)bases, r->seconds);
+}
+
+static status sequences_run(const cli *c, const import_cli *own, const import_options *o)
+{
+    sequences_report r = {0};
+    status st = comm_agree(c->world, sequences_check(own));
+    if (st == STATUS_OK)
+        st = import_sequences(o, c->world, &r);
+    if (st == STATUS_OK && comm_rank(c->world) == 0)
+        st = sequences_report_write(&r, o->output);
+    st = comm_agree(c->world, st);
+    if (st == STATUS_OK)
+        sequences_tell(o->output, &r);
+    sequences_report_close(&r);
+    return st;
+}
+
 status command_import(const cli *c)
 {
     import_cli own = {.label = "superpopulation", .split = "0.7,0.1,0.2", .assembly = "auto"};
     const option table[] = {
         {"sample-map", 'm', OPTION_TEXT, &own.map, "MAP",
-         "sample<TAB>label, or a header: sample population superpopulation sex [family split]"},
+         "sample<TAB>label, or a header: sample population superpopulation sex [family split]; "
+         "of FASTA: sequence<TAB>label<TAB>split [locus]"},
         {"label", 0, OPTION_TEXT, &own.label, "COLUMN", "superpopulation (default) or population"},
         {"split", 0, OPTION_TEXT, &own.split, "A,B,C",
          "fractions of train, valid, test (default: 0.7,0.1,0.2)"},
@@ -183,6 +240,12 @@ status command_import(const cli *c)
     TRY_GOTO(done, comm_agree(c->world, options_make(&own, &common, &where, &o)));
     o.files = args;
     o.n_files = n_args;
+    bool fasta = false;
+    TRY_GOTO(done, import_is_fasta(&o, c->world, &fasta));
+    if (fasta) {
+        st = sequences_run(c, &own, &o);
+        goto done;
+    }
     TRY_GOTO(done, import_run(&o, c->world, &report));
     if (comm_rank(c->world) == 0)
         st = import_report_write(&report, common.output);
