@@ -15,6 +15,7 @@
 #define CONFIG_AUTO 0    /* an integer that was written `auto` */
 
 typedef enum { TOKENS_SNP, TOKENS_NUCLEOTIDE } tokens_kind;
+typedef enum { MASKED_BASE, MASKED_N } masked_kind;
 typedef enum { ALLELES_UNION, ALLELES_HAPLOTYPE, ALLELES_BOTH } alleles_kind;
 typedef enum { ABSENT_NONE, ABSENT_SUMS } absent_kind;
 typedef enum { SAMPLING_STRATIFIED, SAMPLING_MATING } sampling_kind;
@@ -60,6 +61,8 @@ typedef struct {
     double mosaic_rate, flip_rate;
     double augment_from; /* fraction of the steps before mosaics and flips begin */
     direction_kind direction;
+    bool reverse_complement;   /* nucleotides: every second window, by lot, is turned around */
+    masked_kind masked;        /* nucleotides: lower-case letters are bases, or N */
     int64_t train_people;      /* 0: all; otherwise so many, the classes in proportion */
     char exclude[CONFIG_TEXT]; /* regions that no training window may touch, "" none */
 } config_data;

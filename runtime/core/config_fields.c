@@ -47,7 +47,8 @@ const field config_fields[] = {
      "data set made by `crocuta import`; relative to this file's folder"},
     WORD("data.tokens", data.tokens, 0, "snp",
          "what a token is: snp, a non-reference allele that the person carries; nucleotide, a base "
-         "(not in this version)",
+         "of "
+         "a set of sequences (`crocuta import` of FASTA)",
          "snp", "nucleotide"),
     WORD("data.alleles", data.alleles, 0, "union",
          "a window holds what either haplotype carries (S: union), or what one of them carries "
@@ -59,7 +60,7 @@ const field config_fields[] = {
          "absent rows that it skipped",
          "none", "sums"),
     INTEGER("data.seq_len", data.seq_len, 2, 1073741824, 0, "1024",
-            "tokens of a window: carried sites of one person in a row"),
+            "tokens of a window: carried sites of one person in a row; bases of a sequence"),
     INTEGER("data.max_gap", data.max_gap, 1, INT32, 0, "200000",
             "bp; a window never spans a larger gap between neighbouring sites of the set (O)"),
     WORD("data.sampling", data.sampling, 0, "stratified",
@@ -86,6 +87,12 @@ const field config_fields[] = {
          "how windows are read: forward; both trains on every second window from its end, and a "
          "classifier judges by both readings",
          "forward", "both"),
+    BOOL("data.reverse_complement", data.reverse_complement, 0, "true",
+         "nucleotides: half of the training windows, by lot, are read as their reverse complement"),
+    WORD("data.masked", data.masked, 0, "base",
+         "nucleotides: soft-masked (lower-case) letters are bases like the others, or n: read as N "
+         "and not predicted",
+         "base", "n"),
     INTEGER("data.train_people", data.train_people, 0, INT32, 0, "0",
             "train on so many of the training people, labels in proportion; 0: on all"),
     {"data.exclude",
