@@ -143,8 +143,8 @@ static base_window try_start(const sequence_draws *x, split_kind split, int64_t 
     return w;
 }
 
-/* The same by label, then sequence, then start. */
-static base_window try_label(const sequence_draws *x, split_kind split, int64_t length, rng *r)
+/* A label and one of its sequences, each uniform. */
+static base_window pick_sequence(const sequence_draws *x, split_kind split, int64_t length, rng *r)
 {
     const sequences *s = x->s;
     base_window w = {.sequence = -1};
@@ -161,9 +161,6 @@ static base_window try_label(const sequence_draws *x, split_kind split, int64_t 
         if (s->list[i].label == label && starts_of(x, &s->list[i], split, length) > 0 &&
             rng_below(r, (uint64_t)++mine) == 0)
             w.sequence = i;
-    if (w.sequence >= 0)
-        w.start =
-            (int64_t)rng_below(r, (uint64_t)starts_of(x, &s->list[w.sequence], split, length));
     return w;
 }
 
@@ -174,11 +171,18 @@ static bool allowed(const sequence_draws *x, base_window *w, int64_t length)
     return 2 * known_in(x, q->first + w->start, w->count) >= length;
 }
 
+/* By label: what is drawn first stays, and starts are tried within it. */
 static base_window draw(const sequence_draws *x, split_kind split, int64_t length, rng *r)
 {
+    base_window w = {.sequence = -1};
+    if (x->how.by_label)
+        w = pick_sequence(x, split, length, r);
     for (int i = 0; i < TRIES; i++) {
-        base_window w =
-            x->how.by_label ? try_label(x, split, length, r) : try_start(x, split, length, r);
+        if (!x->how.by_label)
+            w = try_start(x, split, length, r);
+        else if (w.sequence >= 0)
+            w.start = (int64_t)rng_below(
+                r, (uint64_t)starts_of(x, &x->s->list[w.sequence], split, length));
         if (w.sequence < 0 || allowed(x, &w, length))
             return w;
     }

@@ -45,6 +45,11 @@ static status layout_find(const sequence_map *m, const char *line, int64_t numbe
                    : strchr(line, ',') ? ','
                                        : ' ';
     status st = labels_text_fields(m->path, number, copy, l->separator, fields, &n);
+    if (st == STATUS_OK && n > 0 && strcasecmp(fields[0], "sample") == 0)
+        st = fail(STATUS_DATA,
+                  "%s:%lld: is a table of people, and the files are FASTA; give a table of "
+                  "sequences (sequence<TAB>label<TAB>split)",
+                  m->path, (long long)number);
     for (int k = 0; k < COLUMNS; k++)
         l->at[k] = -1;
     *header = st == STATUS_OK && n > 0 && n <= LABEL_FIELDS && column_of(fields[0]) >= 0 &&

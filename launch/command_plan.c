@@ -5,6 +5,7 @@
 #include "launch/device_option.h"
 #include "runtime/core/config.h"
 #include "runtime/core/memory.h"
+#include "runtime/train/nucleotides.h"
 #include "runtime/train/plan.h"
 #include "runtime/train/plan_data.h"
 
@@ -32,6 +33,14 @@ static status ask_data(const cli *c, const config *cfg, plan_request *q, int *cl
         return plan_without_data(cfg, q);
     char path[CONFIG_TEXT];
     config_data_path(cfg, path);
+    if (cfg->data.tokens ==
+        TOKENS_NUCLEOTIDE) { /* the plan asks nothing of sequences but that they are */
+        nucleotides bases = {0};
+        TRY(nucleotides_check(cfg, false));
+        status opened = nucleotides_open(cfg, false, 0, c->world, &bases);
+        nucleotides_close(&bases);
+        return opened == STATUS_OK ? plan_without_data(cfg, q) : opened;
+    }
     dataset *d = NULL;
     draws *x = NULL;
     TRY(dataset_open(path, c->world, &d));

@@ -35,7 +35,7 @@ for name, content in {"no bytes": b"", "compressed nothing": gzip.compress(b""),
                       "a page": b"<!DOCTYPE html>\n<html></html>\n", "BAM": gzip.compress(b"BAM\1rest"), "FASTQ": b"@r\nACGT\n+\nIIII\n", "noise": bytes(range(256)),
                       "no header": text(A), "a table": b"sample\tlabel\ns1\tAFR\n", "a header without people's line": b"##fileformat=VCFv4.2\n"}.items():
     refuse(name, {"in.vcf": content}, r"in\.vcf")
-refuse("FASTA", {"in.vcf": b">chr21\nACGT\n"}, r"in\.vcf")
+refuse("FASTA", {"in.vcf": b">chr21\nACGT\n"}, r"samples\.tsv:1\b", "table of people")
 refuse("no file", {"in.vcf": vcf(A)}, r"none\.vcf", "No such file", more=["none.vcf"], ranks=(0, 3))
 refuse("a folder", {"in.vcf": vcf(A)}, r"\.: is a folder", more=["."])
 accept("one empty among full ones", {"a.vcf": vcf(A), "b.vcf": b"", }, BASE, 1, warns=[r"b\.vcf.*no record"])

@@ -22,6 +22,23 @@ struct loader {
     pthread_cond_t changed;
 };
 
+/* This worker's windows of sequences: places of the batch are slots. */
+static status make_bases(const loader_source *source, int64_t step, const stage *now, feed *into,
+                         share mine)
+{
+    for (int64_t i = 0; i < mine.count; i++) {
+        const base_window w =
+            sequence_draws_train(source->bases->draws, step, mine.first + i, now->seq_len);
+        if (w.sequence < 0)
+            return fail(STATUS_DATA,
+                        "%s: no window of %lld bases of a training sequence is known by half (A C "
+                        "G T); lower data.seq_len (or the stage's)",
+                        source->data->path, (long long)now->seq_len);
+        TRY(feed_put_bases(into, i, source->bases, &w, source->classify));
+    }
+    return STATUS_OK;
+}
+
 status loader_make(const loader_source *source, int64_t step, feed *into)
 {
     const stage *now = schedule_stage(source->plan, step);
@@ -30,10 +47,12 @@ status loader_make(const loader_source *source, int64_t step, feed *into)
         feed_close(into);
         TRY(feed_open(mine.count, now->seq_len, source->spans, into));
     }
-    const bool augment = draws_augments(source->draws, step, source->plan->steps);
     into->n = mine.count;
     into->first = mine.first;
     into->predicted = 0;
+    if (source->bases)
+        return make_bases(source, step, now, into, mine);
+    const bool augment = draws_augments(source->draws, step, source->plan->steps);
     for (int64_t i = 0; i < mine.count; i++) {
         const int64_t slot = deal_slot(now->slots, source->shards, mine.first + i);
         TRY(draws_make(source->draws, step + source->shift, slot, now->seq_len, augment,

@@ -4,11 +4,13 @@
 #define CROCUTA_TRAIN_LOADER_H
 
 #include "runtime/train/feed.h"
+#include "runtime/train/nucleotides.h"
 #include "runtime/train/schedule.h"
 
 typedef struct {
     const dataset *data;
     const draws *draws;
+    const nucleotides *bases; /* windows of sequences instead; NULL: of people */
     const schedule *plan;
     int64_t shards; /* slots are put in order by shard: see deal.h; 1: replicated */
     int workers, worker;

@@ -16,15 +16,13 @@
 #include <string.h>
 
 /* Keys whose meaning is not built: refused by name, never passed over. */
-static status check_config(const config *c)
+static status check_config(const config *c, bool finetune)
 {
     const char *key = NULL, *instead = NULL;
-    if (c->data.tokens == TOKENS_NUCLEOTIDE)
-        key = "data.tokens: nucleotide", instead = "snp";
-    else if (c->train.context_parallel > 1)
+    if (c->train.context_parallel > 1)
         key = "train.context_parallel above 1", instead = "1";
     if (!key)
-        return STATUS_OK;
+        return c->data.tokens == TOKENS_NUCLEOTIDE ? nucleotides_check(c, finetune) : STATUS_OK;
     return fail(STATUS_USAGE, "%s: this build cannot train with %s; use %s", c->file, key, instead);
 }
 
@@ -46,10 +44,30 @@ static void warn_of_empty_labels(const dataset *d)
                     empty > 1 ? " ..." : "");
 }
 
+/* Sequences for the longest stage, and their labels as t->data. */
+static status open_bases(trainer *t)
+{
+    const config *c = t->ask->config;
+    int64_t longest = 0;
+    for (int i = 0; i < t->sched.n_stages; i++)
+        if (t->sched.stages[i].seq_len > longest)
+            longest = t->sched.stages[i].seq_len;
+    TRY(nucleotides_open(c, t->ask->finetune, longest, t->roles.workers, &t->bases));
+    TRY(sequences_identity(t->bases.set, &t->data));
+    if (t->ask->finetune && t->data->n_labels < 2)
+        return fail(STATUS_DATA,
+                    "%s: its sequences have %lld label%s, a classifier needs two at least; import "
+                    "it with -m",
+                    t->data->path, (long long)t->data->n_labels, t->data->n_labels == 1 ? "" : "s");
+    return STATUS_OK;
+}
+
 static status open_data(trainer *t)
 {
     const config *c = t->ask->config;
     char path[CONFIG_TEXT];
+    if (c->data.tokens == TOKENS_NUCLEOTIDE)
+        return open_bases(t);
     config_data_path(c, path);
     TRY(dataset_open(path, t->roles.workers, &t->data));
     TRY(dataset_block(t->data, c->data.max_gap));
@@ -105,7 +123,8 @@ static status plan_stage(const trainer *t, const stage *s, plan *p)
     if (device_is_host(t->dev)) /* the workers of a node share it */
         q.available /= comm_places(t->roles.workers);
     if (st == STATUS_OK)
-        st = plan_of_data(c, t->data, t->draws, model_classes(t->m), &q);
+        st = t->bases.set ? plan_without_data(c, &q) /* nothing of it depends on sequences */
+                          : plan_of_data(c, t->data, t->draws, model_classes(t->m), &q);
     if (st == STATUS_OK)
         st = plan_make(t->m, c, &q, p);
     if (st == STATUS_OK && !p->fits)
@@ -117,7 +136,8 @@ static status plan_stage(const trainer *t, const stage *s, plan *p)
 static status open_lookup(trainer *t)
 {
     const config *c = t->ask->config;
-    if (t->ask->finetune || c->train.eval_every == 0 || t->validation_windows == 0 || t->counts ||
+    if (t->ask->finetune || t->bases.set || c->train.eval_every == 0 ||
+        t->validation_windows == 0 || t->counts ||
         c->objective == OBJECTIVE_NEXT_SITE) /* counts alleles, not sites */
         return STATUS_OK;
     int64_t alpha = 1; /* the finest row that the model may see */
@@ -142,7 +162,13 @@ static status enter_validation(trainer *t)
     t->validation_windows = 0;
     if (c->train.eval_every == 0)
         return STATUS_OK;
-    if (draws_valid(t->draws, 0, t->stage->seq_len).count == 0) {
+    if (t->bases.set && sequence_draws_valid(t->bases.draws, 0, t->stage->seq_len).sequence < 0) {
+        log_warning("%s: no validation sequence has a window of %lld bases; the run goes without "
+                    "validation",
+                    t->data->path, (long long)t->stage->seq_len);
+        return STATUS_OK;
+    }
+    if (!t->bases.set && draws_valid(t->draws, 0, t->stage->seq_len).count == 0) {
         log_warning("%s: no validation person has a window of %lld carried sites; the run goes "
                     "without validation",
                     t->data->path, (long long)t->stage->seq_len);
@@ -195,6 +221,7 @@ status trainer_load_windows(trainer *t)
 {
     const loader_source source = {.data = t->data,
                                   .draws = t->draws,
+                                  .bases = t->bases.set ? &t->bases : NULL,
                                   .plan = &t->sched,
                                   .shards = t->ask->config->data.sharding == SHARDING_VIRTUAL &&
                                                     t->data->n_shards > 0
@@ -220,7 +247,7 @@ status trainer_open(trainer *t, const train_request *ask, const train_roles *rol
                    .state = {.best_step = -1, .best_stage = -1},
                    .lookup = NAN};
     run_directory_checkpoints(ask->run, t->checkpoints);
-    TRY(comm_agree(roles->workers, check_config(ask->config)));
+    TRY(comm_agree(roles->workers, check_config(ask->config, ask->finetune)));
     TRY(worker_device_open(roles->workers, ask->device, ask->threads, &t->dev));
     TRY(comm_agree(roles->workers, open_all(t)));
     TRY(gradient_sum_connect(&t->sum, ask->config));
@@ -255,6 +282,7 @@ void trainer_close(trainer *t)
     optimizer_close(&t->opt);
     model_close(&t->m);
     draws_close(&t->draws);
+    nucleotides_close(&t->bases);
     dataset_close(&t->data);
     device_close(&t->dev);
 }

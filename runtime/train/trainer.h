@@ -55,6 +55,7 @@ typedef struct {
     device *dev;
     dataset *data;
     draws *draws;
+    nucleotides bases; /* data.tokens: nucleotide; data is then its labels and identity alone */
     model *m;
     schedule sched;
     optimizer opt;

@@ -26,7 +26,11 @@ static status fill(trainer *t, int64_t from, int64_t n)
 {
     t->validation.n = n;
     t->validation.first = from;
-    for (int64_t i = 0; i < n; i++) {
+    for (int64_t i = 0; t->bases.set && i < n; i++) {
+        const base_window w = sequence_draws_valid(t->bases.draws, from + i, t->stage->seq_len);
+        TRY(feed_put_bases(&t->validation, i, &t->bases, &w, t->ask->finetune));
+    }
+    for (int64_t i = 0; !t->bases.set && i < n; i++) {
         const window w = draws_valid(t->draws, from + i, t->stage->seq_len);
         if (t->ask->config->data.alleles == ALLELES_BOTH) /* trains on haplotypes: one of the two */
             TRY(feed_fill_haplotype(&t->validation, i, t->data, t->draws, &w,
