@@ -27,8 +27,8 @@ static status make_bases(const loader_source *source, int64_t step, const stage 
                          share mine)
 {
     for (int64_t i = 0; i < mine.count; i++) {
-        const base_window w =
-            sequence_draws_train(source->bases->draws, step, mine.first + i, now->seq_len);
+        const base_window w = sequence_draws_train(source->bases->draws, step + source->shift,
+                                                   mine.first + i, now->seq_len);
         if (w.sequence < 0)
             return fail(STATUS_DATA,
                         "%s: no window of %lld bases of a training sequence is known by half (A C "
