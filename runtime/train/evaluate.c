@@ -1,5 +1,6 @@
 /* The course of an evaluation: open the data, cut windows, let every method judge them, sum up. */
 #include "runtime/train/evaluate_combine.h"
+#include "runtime/train/evaluate_sequences.h"
 
 #include "runtime/core/log.h"
 #include "runtime/train/lookup.h"
@@ -87,7 +88,7 @@ static status open_all(evaluation *e, comm *c)
     return comm_agree(c, draws_open(e->d, &cut, e->o.seed, &e->x));
 }
 
-static status add_method(evaluation *e, context_result *r, const char *name, method_result **out)
+status evaluate_method(evaluation *e, context_result *r, const char *name, method_result **out)
 {
     method_result *m = &r->method[r->n_methods];
     const size_t n = (size_t)r->windows.n, classes = (size_t)e->classes;
@@ -183,7 +184,7 @@ static status run_combined(evaluation *e, context_result *r, panel *p, comm *c,
                            const validation_judged *v)
 {
     method_result *m = NULL;
-    TRY(comm_agree(c, add_method(e, r, "model+pair", &m)));
+    TRY(comm_agree(c, evaluate_method(e, r, "model+pair", &m)));
     TRY(evaluate_combine(p, c, v, &r->windows, r->method[0].logp, m->logp, &m->temperature,
                          &m->weight));
     log_note("%lld SNPs: model and pair together, weight of the pair %.3f, temperature %.2f",
@@ -210,14 +211,14 @@ static status run_context(evaluation *e, const site_counts *counts, panel *p, co
 {
     method_result *m = NULL;
     if (e->model && evaluate_model_classifies(e->model)) {
-        TRY(comm_agree(c, add_method(e, r, "model", &m)));
+        TRY(comm_agree(c, evaluate_method(e, r, "model", &m)));
         m->phased = e->data.alleles != ALLELES_UNION;
         TRY(evaluate_model_classes(e->model, &r->windows, c, m->logp));
     }
     for (int k = 0; k < BASELINE_KINDS; k++) {
         if (!e->o.baselines[k] || k == BASELINE_LOOKUP)
             continue;
-        TRY(comm_agree(c, add_method(e, r, baseline_name((baseline_kind)k), &m)));
+        TRY(comm_agree(c, evaluate_method(e, r, baseline_name((baseline_kind)k), &m)));
         m->phased = m->phased || baseline_phased((baseline_kind)k);
         const status st = reads_panel((baseline_kind)k)
                               ? run_panel(e, r, p, (baseline_kind)k, c, m)
@@ -425,6 +426,13 @@ status evaluate_run(const evaluate_options *o, comm *c, evaluation **out)
         st = fail(STATUS_MEMORY, "%s: no memory for an evaluation; close other programs", o->data);
     TRY(comm_agree(c, st));
     e->o = *o;
+    TRY(sequences_open(o->data, c, &e->set));
+    if (e->set) {
+        TRY(evaluate_sequences(e, c));
+        e->main_context = choose_main_context(e);
+        e->seconds = clock_monotonic_s() - start;
+        return STATUS_OK;
+    }
     TRY(open_all(e, c));
     TRY_GOTO(done, comm_agree(c, site_counts_open(e->d, window_alleles(e), &counts)));
     TRY_GOTO(done, comm_agree(c, panel_for(e, &p)));
@@ -457,6 +465,7 @@ void evaluate_close(evaluation **out)
     evaluate_model_close(&e->model);
     draws_close(&e->x);
     dataset_close(&e->d);
+    sequences_close(&e->set);
     free(e);
     *out = NULL;
 }

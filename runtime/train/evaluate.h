@@ -103,6 +103,7 @@ typedef struct {
 
 typedef struct {
     evaluate_options o;
+    sequences *set; /* judged sequences; d then says who they are; NULL: people */
     dataset *d;
     draws *x;
     config_data data; /* alleles and gaps as windows were cut */

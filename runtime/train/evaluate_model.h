@@ -8,6 +8,7 @@
 #include "kernels/device.h"
 #include "runtime/core/config.h"
 #include "runtime/train/model_file.h"
+#include "runtime/train/nucleotides.h"
 #include "runtime/train/window_set.h"
 
 typedef struct evaluate_model evaluate_model;
@@ -53,6 +54,11 @@ int64_t site_calibration_sites(const site_calibration *s);
 /* Expected calibration error: sum of n_bin / n |carried - predicted|, means of the bin; NAN without
  * sites. */
 double site_calibration_error(const site_calibration *s);
+
+/* The same of windows of sequences, `count` of them of `context` bases at most: logp (count,
+ * classes) of a classifier, otherwise loss and targets; NULL: not wanted. Collective. */
+status evaluate_model_bases(evaluate_model *m, const nucleotides *n, const base_window *list,
+                            int64_t count, int64_t context, comm *c, double *logp, double loss[2]);
 
 /* Summed loss in nats over the targets of all windows (the same cut), and how many targets.
  * Collective. */

@@ -27,21 +27,23 @@ static status check_config(const config *c, bool finetune)
 }
 
 /* A class that nobody trains is learned to be nobody's. */
-static void warn_of_empty_labels(const dataset *d)
+static void warn_of_empty_labels(const dataset *d, const sequences *bases)
 {
     int64_t empty = 0, first = 0;
     for (int64_t l = 0; l < d->n_labels; l++) {
         int64_t people = 0;
         for (int64_t p = 0; p < d->n_people; p++)
             people += d->people[p].label == l && d->people[p].split == SPLIT_TRAIN;
+        for (int64_t i = 0; bases && i < bases->n; i++)
+            people += bases->list[i].label == l && bases->list[i].split == SPLIT_TRAIN;
         if (people == 0 && empty++ == 0)
             first = l;
     }
     if (empty > 0)
-        log_warning("%s: %lld of %lld labels have no training people (%s%s): the model will not "
+        log_warning("%s: %lld of %lld labels have no training %s (%s%s): the model will not "
                     "know them",
-                    d->path, (long long)empty, (long long)d->n_labels, d->labels[first],
-                    empty > 1 ? " ..." : "");
+                    d->path, (long long)empty, (long long)d->n_labels,
+                    bases ? "sequences" : "people", d->labels[first], empty > 1 ? " ..." : "");
 }
 
 /* Sequences for the longest stage, and their labels as t->data. */
@@ -59,6 +61,8 @@ static status open_bases(trainer *t)
                     "%s: its sequences have %lld label%s, a classifier needs two at least; import "
                     "it with -m",
                     t->data->path, (long long)t->data->n_labels, t->data->n_labels == 1 ? "" : "s");
+    if (t->ask->finetune)
+        warn_of_empty_labels(t->data, t->bases.set);
     return STATUS_OK;
 }
 
@@ -78,7 +82,7 @@ static status open_data(trainer *t)
                     "with -m",
                     path, (long long)t->data->n_labels, t->data->n_labels == 1 ? "" : "s");
     if (t->ask->finetune)
-        warn_of_empty_labels(t->data);
+        warn_of_empty_labels(t->data, NULL);
     TRY(draws_open(t->data, &c->data, (uint64_t)c->seed, &t->draws));
     for (int i = 0; i < t->sched.n_stages; i++)
         if (t->sched.stages[i].seq_len > draws_longest(t->draws, SPLIT_TRAIN))

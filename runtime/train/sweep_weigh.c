@@ -36,6 +36,11 @@ static status stand(ground *g, const sweep *s, const config *c, comm *alone)
                       g->of->data.max_gap == c->data.max_gap;
     char path[CONFIG_TEXT];
     config_data_path(c, path);
+    if (c->data.tokens == TOKENS_NUCLEOTIDE)
+        return fail(STATUS_USAGE,
+                    "%s: a sweep is judged on windows of people, and data.tokens is nucleotide; "
+                    "run pretrain and finetune for each setting",
+                    s->file->path);
     if (!same) {
         leave(g);
         if (access(path, R_OK) != 0)
