@@ -2,6 +2,8 @@
 """labels: mpi
 Training on nucleotides: a model learns a text that repeats itself, on one rank and three with the same losses, resumes to
 the last bit inside a stage and behind it, and refuses by name what speaks of people and sites."""
+import gzip
+import json
 import math
 import os
 import random
@@ -9,9 +11,10 @@ import sys
 import tempfile
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from training import check, done, end, losses, refused, run
+from training import DATA, check, done, end, losses, refused, run
 from test_resume import interrupted
 
+HEAD = "sample hap chrom start end n_snps label predicted p_a p_b method".split()
 CONFIG = """\
 seed: 1
 data:       {path: set.h5, tokens: nucleotide, seq_len: 64}
@@ -47,6 +50,38 @@ def close(what, a, b, within):
     check(what, len(x) == len(y) and worst < within, worst)
 
 
+def judge(tmp, config, pretrained):
+    """words tell the species apart: a classifier and the 4-mers know them, the majority does not; 1 and 3 ranks agree"""
+    data, run_ = os.path.join(tmp, "set.h5"), os.path.join(tmp, "classifier")
+    done("classifier", run("finetune", config, "--from", pretrained, "-o", run_, "-q", "--threads", "1", "finetune.steps=60", "finetune.lr=1.0e-2"))
+    seen = []
+    for ranks in (0, 3):
+        out = os.path.join(tmp, f"evaluate{ranks}")
+        r = run("evaluate", run_, data, "-o", out, "--context", "32,64", "--json", ranks=ranks)
+        done("evaluate", r)
+        doc = json.loads(r.stdout)
+        by = {(x["method"], x["context"]): x for x in doc["results"]}
+        check("methods", sorted(by) == [(m, n) for m in ("logistic", "majority", "model") for n in (32, 64)], sorted(by))
+        for n in (32, 64):
+            check(f"windows of {n}", by["model", n]["n_windows"] == 2 * (420 // n), by["model", n]["n_windows"])
+            check(f"model at {n}", by["model", n]["accuracy"] > 0.9, by["model", n]["accuracy"])
+            check(f"4-mers at {n}", by["logistic", n]["accuracy"] == 1, by["logistic", n]["accuracy"])
+            check(f"majority at {n}", by["majority", n]["accuracy"] == 0.5, by["majority", n]["accuracy"])
+            check("sequences", by["model", n]["n_people"] == 2 and by["model", n]["accuracy_person"] == 1, by["model", n])
+        seen.append([(k, x["accuracy"], round(x["log_loss"], 6)) for k, x in sorted(by.items())])
+        with gzip.open(os.path.join(out, "windows.tsv.gz"), "rt") as f:
+            rows = [dict(zip(HEAD, l.rstrip("\n").split("\t"))) for l in f][1:]
+        check("windows.tsv", [(x["sample"], x["start"], x["end"]) for x in rows[:2]] == [("a3", "1", "32"), ("a3", "33", "64")], rows[:2])
+    check("ranks agree", seen[0] == seen[1], seen)
+    r = run("evaluate", pretrained, data, "-o", os.path.join(tmp, "lm"), "--context", "64", "--json", "--baselines", "majority")
+    done("perplexity", r)
+    p = json.loads(r.stdout)["perplexity"] if r.returncode == 0 else {}
+    check("perplexity", 1 < p.get("autoregressive", 0) < 2.5 and 0 < p.get("targets", 0) < 2 * 6 * 63, p)
+    refused("evaluate, too long", run("evaluate", run_, data, "-o", os.path.join(tmp, "e1"), "--context", "256"), 2, "130")
+    refused("evaluate of people", run("evaluate", run_, DATA, "-o", os.path.join(tmp, "e1")), 3)
+    refused("evaluate, regions", run("evaluate", run_, data, "-o", os.path.join(tmp, "e1"), "-r", "21:1-100"), 2, "genotypes")
+
+
 def main():
     with tempfile.TemporaryDirectory() as tmp:
         make(tmp)
@@ -65,6 +100,7 @@ def main():
         check("learning", valid[max(valid)] < 0.6 * math.log(4), valid[max(valid)])
         fine = os.path.join(tmp, "fine")
         done("fine-tuning of it", run("finetune", config, "--from", long, "-o", fine, "-q", "--threads", "1"))
+        judge(tmp, config, long)
         done("plan", run("plan", config))
         for what, key in (("fpe", "position.encoding=fpe"), ("objective", "objective=next-site"), ("alleles", "data.alleles=haplotype"),
                           ("absent", "data.absent=sums"), ("direction", "data.direction=both"), ("sampling", "data.sampling=mating")):

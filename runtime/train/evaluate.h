@@ -68,7 +68,7 @@ typedef struct {
     struct {
         int other;
         double difference;
-        interval ci_people;
+        interval ci_people, ci_blocks;
     } paired[EVALUATE_METHODS];
 } context_result;
 

@@ -78,11 +78,12 @@ static json_t *method_json(const evaluation *e, const context_result *r, const m
 static json_t *paired_json(const context_result *r, int k)
 {
     const int other = r->paired[k].other;
-    return json_pack("{s:s,s:s,s:s,s:s,s:I,s:o,s:o,s:I,s:I}", "a", r->method[0].method, "b",
+    return json_pack("{s:s,s:s,s:s,s:s,s:I,s:o,s:o,s:o,s:I,s:I}", "a", r->method[0].method, "b",
                      r->method[other].method, "phase_a", phase_name(&r->method[0]), "phase_b",
                      phase_name(&r->method[other]), "context", (json_int_t)r->windows.context,
                      "difference", json_number(r->paired[k].difference), "ci_people",
-                     json_interval(r->paired[k].ci_people), "n_people", (json_int_t)r->n_people,
+                     json_interval(r->paired[k].ci_people), "ci_blocks",
+                     json_interval(r->paired[k].ci_blocks), "n_people", (json_int_t)r->n_people,
                      "n_windows", (json_int_t)r->windows.n);
 }
 

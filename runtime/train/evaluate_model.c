@@ -80,6 +80,11 @@ static status match_labels(evaluate_model *m, const char *name)
 static status match_data(const evaluate_model *m, const char *name)
 {
     const dataset *d = m->d;
+    if (m->file->c.data.tokens == TOKENS_NUCLEOTIDE && d->n_people > 0)
+        return fail(STATUS_DATA,
+                    "%s: was trained on nucleotides, and %s holds people; give it "
+                    "sequences",
+                    name, d->path);
     json_t *state = json_loads(m->file->state, 0, NULL);
     const char *hash = json_string_value(json_object_get(state, "split_hash"));
     const char *assembly = json_string_value(json_object_get(state, "assembly"));

@@ -14,6 +14,17 @@ static bool one_block(const window_set *w)
     return true;
 }
 
+/* What windows are made of, and whose they are. */
+static const char *tokens_word(const evaluation *e)
+{
+    return e->set ? "bases" : "SNPs";
+}
+
+static const char *people_word(const evaluation *e)
+{
+    return e->set ? "sequences" : "people";
+}
+
 /* One person or one block drawn again and again is no interval. */
 static void print_interval(FILE *to, interval ci, const char *alone)
 {
@@ -25,14 +36,15 @@ static void print_interval(FILE *to, interval ci, const char *alone)
         fprintf(to, " [%6.2f, %6.2f]", 100 * ci.low, 100 * ci.high);
 }
 
-static void print_context(const context_result *r, FILE *to)
+static void print_context(const evaluation *e, const context_result *r, FILE *to)
 {
-    fprintf(to, "\n%lld SNPs: %lld windows of %lld people, median span %.1f kb\n",
-            (long long)r->windows.context, (long long)r->windows.n, (long long)r->n_people,
-            r->median_span_bp / 1000);
+    fprintf(to, "\n%lld %s: %lld windows of %lld %s, median span %.1f kb\n",
+            (long long)r->windows.context, tokens_word(e), (long long)r->windows.n,
+            (long long)r->n_people, people_word(e), r->median_span_bp / 1000);
     fprintf(to, "  %-12s %8s  %-16s %-16s %8s %8s %6s %8s  %-16s\n", "method", "accuracy",
-            "95% over people", "95% over blocks", "balanced", "log loss", "ECE", "people", "95%");
-    const char *person = r->n_people < 2 ? "one person" : NULL;
+            e->set ? "95% over seqs" : "95% over people", "95% over blocks", "balanced", "log loss",
+            "ECE", people_word(e), "95%");
+    const char *person = r->n_people < 2 ? (e->set ? "one sequence" : "one person") : NULL;
     const char *block = one_block(&r->windows) ? "one block" : NULL;
     bool all_phased = true, any_phased = false;
     for (int k = 0; k < r->n_methods; k++) {
@@ -62,12 +74,12 @@ static void print_context(const context_result *r, FILE *to)
 }
 
 /* Won, lost or undecided, by the interval of the paired difference. */
-static void print_paired(const context_result *r, FILE *to)
+static void print_paired(const evaluation *e, const context_result *r, FILE *to)
 {
     for (int k = 0; k < r->n_paired; k++) {
-        const interval ci = r->paired[k].ci_people;
+        const interval ci = e->set ? r->paired[k].ci_blocks : r->paired[k].ci_people;
         const method_result *other = &r->method[r->paired[k].other];
-        if (r->n_people < 2) { /* one person drawn again and again is no interval */
+        if (r->n_people < 2 && !e->set) { /* one person drawn again and again is no interval */
             fprintf(to,
                     "  at %lld SNPs nothing can be said of the model and %s: %lld window%s of one "
                     "person\n",
@@ -78,13 +90,11 @@ static void print_paired(const context_result *r, FILE *to)
         const char *verdict = ci.low > 0    ? "the model is better than"
                               : ci.high < 0 ? "the model LOST to"
                                             : "no clear difference between the model and";
-        fprintf(to,
-                "  at %lld SNPs %s %s%s: %+.2f points [%+.2f, %+.2f], %lld windows of %lld "
-                "people\n",
-                (long long)r->windows.context, verdict, other->method,
+        fprintf(to, "  at %lld %s %s %s%s: %+.2f points [%+.2f, %+.2f], %lld windows of %lld %s\n",
+                (long long)r->windows.context, tokens_word(e), verdict, other->method,
                 other->phased && !r->method[0].phased ? " (phased)" : "",
                 100 * r->paired[k].difference, 100 * ci.low, 100 * ci.high, (long long)r->windows.n,
-                (long long)r->n_people);
+                (long long)r->n_people, people_word(e));
     }
 }
 
@@ -97,16 +107,23 @@ static void print_groups(const evaluation *e, const context_result *r, FILE *to)
     int64_t n = 0;
     if (!m)
         return;
-    for (group_kind kind = GROUP_SUPERPOPULATION;; kind = GROUP_POPULATION) {
+    for (group_kind kind = e->set ? GROUP_POPULATION : GROUP_SUPERPOPULATION;;
+         kind = GROUP_POPULATION) {
         if (groups_judge(e, r, m, kind, &g, &n) != STATUS_OK)
             return;
         if (n > 1)
-            fprintf(to, "\n%s at %lld SNPs by %s (accuracy, 95%% over people, people)\n", m->method,
-                    (long long)r->windows.context,
-                    kind == GROUP_POPULATION ? "population" : "superpopulation");
+            fprintf(to, "\n%s at %lld %s by %s (accuracy, 95%% over %s, %s)\n", m->method,
+                    (long long)r->windows.context, tokens_word(e),
+                    e->set                     ? "label"
+                    : kind == GROUP_POPULATION ? "population"
+                                               : "superpopulation",
+                    e->set ? "blocks" : "people", people_word(e));
         for (int64_t k = 0; n > 1 && k < n; k++) {
             fprintf(to, "  %-10s %7.2f%% ", g[k].name, 100 * g[k].accuracy);
-            print_interval(to, g[k].ci_people, g[k].n_people < 2 ? "one person" : NULL);
+            if (e->set)
+                print_interval(to, g[k].ci_blocks, NULL);
+            else
+                print_interval(to, g[k].ci_people, g[k].n_people < 2 ? "one person" : NULL);
             fprintf(to, " %6lld\n", (long long)g[k].n_people);
         }
         free(g);
@@ -146,17 +163,16 @@ static void print_number(FILE *to, const char *name, double x)
         fprintf(to, "  %s %.4f", name, x);
 }
 
-static void print_perplexity(const perplexity_result *p, FILE *to)
+static void print_perplexity(const evaluation *e, FILE *to)
 {
+    const perplexity_result *p = &e->perplexity;
     const bool any = isfinite(p->autoregressive) || isfinite(p->position_conditioned) ||
                      isfinite(p->lookup_autoregressive) || isfinite(p->next_site);
     if (!any)
         return;
-    fprintf(to,
-            "\nperplexity of the next allele at %lld SNPs (%lld targets, %lld windows of %lld "
-            "people)\n",
-            (long long)p->context, (long long)p->targets, (long long)p->n_windows,
-            (long long)p->n_people);
+    fprintf(to, "\nperplexity of the next %s at %lld %s (%lld targets, %lld windows of %lld %s)\n",
+            e->set ? "base" : "allele", (long long)p->context, tokens_word(e),
+            (long long)p->targets, (long long)p->n_windows, (long long)p->n_people, people_word(e));
     if (isfinite(p->autoregressive) || isfinite(p->position_conditioned)) {
         print_number(to, "model, autoregressive", p->autoregressive);
         print_number(to, "model, position-conditioned", p->position_conditioned);
@@ -194,22 +210,23 @@ void evaluate_print(const evaluation *e, FILE *to)
 {
     static const char *const splits[] = {"train", "valid", "test"};
     const dataset *d = e->d;
-    fprintf(
-        to, "%s on %s (%s%s, split %s, %lld people; baselines fitted on %lld training people)\n",
-        strcmp(e->o.model, "none") ? e->o.model : "baselines", e->o.data,
-        strcasestr(d->assembly, "simulated") ? "SIMULATED, " : "", d->assembly, splits[e->o.split],
-        (long long)e->people_of_split[e->o.split], (long long)e->people_of_split[SPLIT_TRAIN]);
+    fprintf(to, "%s on %s (%s%s, split %s, %lld %s; baselines fitted on %lld training %s)\n",
+            strcmp(e->o.model, "none") ? e->o.model : "baselines", e->o.data,
+            strcasestr(d->assembly, "simulated") ? "SIMULATED, " : "", d->assembly,
+            splits[e->o.split], (long long)e->people_of_split[e->o.split], people_word(e),
+            (long long)e->people_of_split[SPLIT_TRAIN], people_word(e));
     print_altered(e, to);
     for (int k = 0; k < e->n_contexts; k++)
-        print_context(&e->context[k], to);
+        print_context(e, &e->context[k], to);
     bool head = false;
     for (int k = 0; k < e->n_contexts; k++) {
         if (e->context[k].n_paired > 0 && !head)
-            fprintf(to, "\nmodel against simple methods (paired, 95%% interval over people)\n");
+            fprintf(to, "\nmodel against simple methods (paired, 95%% interval over %s)\n",
+                    e->set ? "blocks" : "people");
         head = head || e->context[k].n_paired > 0;
-        print_paired(&e->context[k], to);
+        print_paired(e, &e->context[k], to);
     }
     print_groups(e, &e->context[e->main_context], to);
-    print_perplexity(&e->perplexity, to);
+    print_perplexity(e, to);
     print_sites(e, to);
 }

@@ -113,15 +113,21 @@ static status compare(const evaluation *e, context_result *r, group_sums *g)
         const method_result *b = &r->method[k];
         memset(g->person_hits, 0, (size_t)e->d->n_people * sizeof(double));
         memset(g->person_windows, 0, (size_t)e->d->n_people * sizeof(double));
+        memset(g->block_hits, 0, (size_t)e->d->n_blocks * sizeof(double));
+        memset(g->block_windows, 0, (size_t)e->d->n_blocks * sizeof(double));
         for (int64_t i = 0; i < w->n; i++) {
-            g->person_hits[w->at[i].person] +=
-                (a->predicted[i] == w->label[i]) - (b->predicted[i] == w->label[i]);
+            const int gain = (a->predicted[i] == w->label[i]) - (b->predicted[i] == w->label[i]);
+            g->person_hits[w->at[i].person] += gain;
             g->person_windows[w->at[i].person] += 1;
+            g->block_hits[w->block[i]] += gain;
+            g->block_windows[w->block[i]] += 1;
         }
         r->paired[r->n_paired].other = k;
         r->paired[r->n_paired].difference = a->accuracy - b->accuracy;
         TRY(bootstrap_ratio(g->person_hits, g->person_windows, e->d->n_people, e->o.rounds,
                             e->o.seed, RESAMPLE_PEOPLE, &r->paired[r->n_paired].ci_people));
+        TRY(bootstrap_ratio(g->block_hits, g->block_windows, e->d->n_blocks, e->o.rounds, e->o.seed,
+                            RESAMPLE_BLOCKS, &r->paired[r->n_paired].ci_blocks));
         r->n_paired++;
     }
     return STATUS_OK;

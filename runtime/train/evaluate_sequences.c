@@ -68,7 +68,7 @@ static status set_as_people(course *k)
         const char *label = s->list[i].label < 0 ? "" : s->labels[s->list[i].label];
         people[i] = (individual){.id = s->list[i].name,
                                  .population = label,
-                                 .superpopulation = label,
+                                 .superpopulation = "",
                                  .family = "",
                                  .split = s->list[i].split,
                                  .label = s->list[i].label,
