@@ -77,6 +77,9 @@ def judge(tmp, config, pretrained):
     done("perplexity", r)
     p = json.loads(r.stdout)["perplexity"] if r.returncode == 0 else {}
     check("perplexity", 1 < p.get("autoregressive", 0) < 2.5 and 0 < p.get("targets", 0) < 2 * 6 * 63, p)
+    hidden = os.path.join(tmp, "hidden")
+    done("masked letters hidden", run("finetune", config, "--from", "none", "-o", hidden, "-q", "finetune.steps=2", "data.masked=n"))
+    done("evaluate of it", run("evaluate", hidden, data, "-o", os.path.join(tmp, "e2"), "--context", "64", "--json", "--baselines", "majority"))
     refused("evaluate, too long", run("evaluate", run_, data, "-o", os.path.join(tmp, "e1"), "--context", "256"), 2, "130")
     refused("evaluate of people", run("evaluate", run_, DATA, "-o", os.path.join(tmp, "e1")), 3)
     refused("evaluate, regions", run("evaluate", run_, data, "-o", os.path.join(tmp, "e1"), "-r", "21:1-100"), 2, "genotypes")

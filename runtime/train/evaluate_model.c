@@ -397,8 +397,8 @@ static status run_people(evaluate_model *m, const window_set *w, comm *c, const 
 }
 
 /* Batches in turn over the ranks: what a batch holds depends on no number of ranks. */
-status evaluate_model_bases(evaluate_model *m, const nucleotides *n, const base_window *list,
-                            int64_t count, int64_t context, comm *c, double *logp, double loss[2])
+static status run_bases(evaluate_model *m, const nucleotides *n, const base_window *list,
+                        int64_t count, int64_t context, comm *c, double *logp, double loss[2])
 {
     const int classes = m->file->classes;
     const int64_t most = m->file->c.model.l_max;
@@ -410,9 +410,6 @@ status evaluate_model_bases(evaluate_model *m, const nucleotides *n, const base_
                     m->file->path, (long long)most, (long long)context);
     TRY(batch_prepare(m, context));
     TRY(feed_for(m, context));
-    memset(loss, 0, 2 * sizeof *loss);
-    for (int64_t i = 0; logp && i < count * classes; i++)
-        logp[i] = 0;
     for (int64_t at = 0, b = 0; at < count; at += m->room, b++) {
         const int64_t left = count - at, k = left < m->room ? left : m->room;
         if (b % comm_size(c) != comm_rank(c))
@@ -421,6 +418,17 @@ status evaluate_model_bases(evaluate_model *m, const nucleotides *n, const base_
             TRY(feed_put_bases(&m->f, i, n, &list[at + i], classes > 0));
         TRY(classes > 0 ? classify_batch(m, k, logp + at * classes) : loss_batch(m, k, loss));
     }
+    return STATUS_OK;
+}
+
+status evaluate_model_bases(evaluate_model *m, const nucleotides *n, const base_window *list,
+                            int64_t count, int64_t context, comm *c, double *logp, double loss[2])
+{
+    const int classes = m->file->classes;
+    loss[0] = loss[1] = 0;
+    for (int64_t i = 0; logp && i < count * classes; i++)
+        logp[i] = 0;
+    TRY(comm_agree(c, run_bases(m, n, list, count, context, c, logp, loss)));
     return classes > 0 ? comm_sum_f64(c, logp, count * classes) : comm_sum_f64(c, loss, 2);
 }
 

@@ -294,6 +294,16 @@ static status check(const evaluation *e)
     return STATUS_OK;
 }
 
+/* As the model's own windows are read: soft-masked bases may be hidden from everybody. */
+static status draws_as_of_model(course *k)
+{
+    const evaluation *e = k->e;
+    const config *c = e->model ? evaluate_model_config(e->model) : NULL;
+    const sequence_draws_how how = {
+        .by_label = true, .hide_masked = c && c->data.masked == MASKED_N, .seed = e->o.seed};
+    return sequence_draws_open(e->set, &how, &k->bases.draws);
+}
+
 static status run(course *k)
 {
     evaluation *e = k->e;
@@ -303,10 +313,13 @@ static status run(course *k)
     e->classes = (int)e->set->n_labels;
     for (int64_t i = 0; i < e->set->n; i++)
         e->people_of_split[e->set->list[i].split]++;
-    TRY(windows_make(k));
     status st = none ? STATUS_OK : sequences_identity(e->set, &identity);
     if (st == STATUS_OK && !none)
         st = evaluate_model_open(e->o.model, identity, k->c, e->o.device, e->o.threads, &e->model);
+    if (st == STATUS_OK)
+        st = draws_as_of_model(k);
+    if (st == STATUS_OK)
+        st = windows_make(k);
     for (int i = 0; i < e->n_contexts && st == STATUS_OK; i++)
         st = run_context(k, i);
     int best = 0;
@@ -323,12 +336,8 @@ static status run(course *k)
 
 status evaluate_sequences(evaluation *e, comm *c)
 {
-    const sequence_draws_how how = {.by_label = true, .seed = e->o.seed};
     course k = {.e = e, .c = c, .bases = {.set = e->set}};
-    status st = sequence_draws_open(e->set, &how, &k.bases.draws);
-    if (st == STATUS_OK)
-        st = run(&k);
-    st = comm_agree(c, st);
+    const status st = comm_agree(c, run(&k));
     for (int i = 0; i < EVALUATE_CONTEXTS; i++)
         free(k.judged[i].at);
     sequence_draws_close(&k.bases.draws);
