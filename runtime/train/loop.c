@@ -92,7 +92,6 @@ static status skip(trainer *t, int64_t step, const char *what, double value, ste
     s->skipped = true;
     if (s->mine_bad || (t->worker == 0 && !s->some_bad))
         TRY(event_of(t, number ? "skip" : "nan", more));
-    model_rows_clear(t->m);
     TRY(optimizer_present(&t->opt, step));
     const bool many = steady_bad(&t->state.steady, t->ask->config->train.skip_most);
     /* Nor does a run end on such steps: its model would be none. */
@@ -137,8 +136,10 @@ status trainer_gradients(trainer *t, int64_t step, step_sums *s)
 static status train_step(trainer *t, int64_t step, step_sums *s, optimizer_report *o)
 {
     TRY(trainer_gradients(t, step, s));
-    if (!isfinite(s->sums.loss))
+    if (!isfinite(s->sums.loss)) {
+        TRY(optimizer_skip(&t->opt));
         return skip(t, step, "loss", s->sums.loss / (double)s->sums.targets, s);
+    }
     if (s->sums.targets == 0)
         return fail(STATUS_DATA,
                     "%s: no window of step %lld has a target; give people labels (import -m)",

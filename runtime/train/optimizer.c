@@ -172,6 +172,23 @@ static status squares_of(optimizer *o, double *squares)
     return STATUS_OK;
 }
 
+/* Gradients are dropped; rows that any worker has met stay, with what they begin with. */
+static status drop_rows(optimizer *o)
+{
+    for (int l = 0; l < o->levels; l++)
+        if (o->rows[l].count > 0)
+            TRY(row_exchange_slots(&o->rows[l], o->m, l));
+    model_rows_clear(o->m);
+    return STATUS_OK;
+}
+
+status optimizer_skip(optimizer *o)
+{
+    for (int l = 0; l < o->levels; l++)
+        TRY(row_exchange_merge(&o->rows[l], o->m, l, o->workers));
+    return drop_rows(o);
+}
+
 status optimizer_step(optimizer *o, int64_t step, int64_t tokens, optimizer_report *report)
 {
     double squares = 0;
@@ -181,7 +198,7 @@ status optimizer_step(optimizer *o, int64_t step, int64_t tokens, optimizer_repo
     *report = (optimizer_report){.norm = sqrt(squares) * scale,
                                  .lr = o->lr * schedule_factor(o->plan, step)};
     if (!isfinite(report->norm) || (o->norm_limit > 0 && report->norm > o->norm_limit)) {
-        model_rows_clear(o->m);
+        TRY(drop_rows(o));
         return fail(STATUS_INTERNAL,
                     "step %lld: the gradient's norm is %g; lower optimizer.lr or train.grad_clip",
                     (long long)step + 1, report->norm);

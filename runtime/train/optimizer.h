@@ -65,6 +65,11 @@ int64_t optimizer_bytes(int64_t floats);
  * STATUS_INTERNAL. Collective. */
 status optimizer_step(optimizer *o, int64_t step, int64_t tokens, optimizer_report *report);
 
+/* Instead of a step, where a worker's loss is no number: the rows' gradients are gone. The rows
+ * that the workers have met since the last step are in every worker's tables, as after a step:
+ * checkpoints need the same ones on all. Collective. */
+status optimizer_skip(optimizer *o);
+
 /* Tells the model to read rows replayed up to and including `step` (-1: none). */
 status optimizer_present(optimizer *o, int64_t step);
 
