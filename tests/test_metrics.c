@@ -1,5 +1,5 @@
 /* The tail of the progress line: perplexity and look-up for a language model, held-out accuracy
- * with its n for a classifier and no exponential of its loss.
+ * with its n for a classifier and no exponential of its loss; numbers of any size.
  * ranks: 1 */
 #include "runtime/train/metrics.h"
 
@@ -49,11 +49,33 @@ static void classifier_shows_held_out_accuracy(void **state)
     assert_non_null(strstr(text, "loss 0.500 (held out 93.1%, n = 2000)  lr"));
 }
 
+/* A run that blows up has losses of any size. */
+static void any_number_fits(void **state)
+{
+    (void)state;
+    static const double losses[] = {700, 1e30, 1e300, INFINITY, NAN};
+    struct {
+        char text[256], behind[512];
+    } room;
+    for (size_t i = 0; i < sizeof losses / sizeof *losses; i++) {
+        report r = step_report(false);
+        r.loss = r.lookup = r.grad_norm = r.tokens_per_s = r.fraction_gemm = losses[i];
+        memset(&room, 'x', sizeof room);
+        metrics_tail(&r, NULL, room.text, sizeof room.text);
+        for (size_t k = 0; k < sizeof room.behind; k++)
+            assert_int_equal(room.behind[k], 'x');
+        assert_non_null(memchr(room.text, '\0', sizeof room.text));
+        assert_true(strlen(room.text) < 160);
+        assert_non_null(strstr(room.text, "1.0 GiB"));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(language_model_shows_perplexity),
         cmocka_unit_test(classifier_shows_held_out_accuracy),
+        cmocka_unit_test(any_number_fits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,7 +2,9 @@
 #include "runtime/train/metrics.h"
 
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 static json_t *number(double x)
 {
@@ -56,27 +58,43 @@ json_t *event_line(const report *r, int rank, double time)
                      "step", (json_int_t)r->step, "event", r->event, "detail", r->detail);
 }
 
+/* Behind what is there, as far as there is room. */
+__attribute__((format(printf, 3, 4))) static void add(char *text, size_t size, const char *format,
+                                                      ...)
+{
+    const size_t n = strlen(text);
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text + n, size - n, format, args);
+    va_end(args);
+}
+
+/* With so many decimals; what has blown up, short: 1e300 has 301 digits. */
+static const char *shown(double x, int decimals, char room[48])
+{
+    snprintf(room, 48, fabs(x) < 1e6 ? "%.*f" : "%.*g", fabs(x) < 1e6 ? decimals : 3, x);
+    return room;
+}
+
 void metrics_tail(const report *step, const report *valid, char *text, size_t size)
 {
-    int n = snprintf(text, size, "loss %.3f", step->loss);
+    char a[48];
+    text[0] = '\0';
+    add(text, size, "loss %s", shown(step->loss, 3, a));
     if (isfinite(step->accuracy))
-        n += snprintf(text + n, size - (size_t)n, "  acc %.1f%%", 100 * step->accuracy);
+        add(text, size, "  acc %.1f%%", 100 * step->accuracy);
     else if (!step->classifies)
-        n += snprintf(text + n, size - (size_t)n, "  ppl %.2f", exp(step->loss));
+        add(text, size, "  ppl %s", shown(exp(step->loss), 2, a));
     if (valid && isfinite(valid->accuracy))
-        n += snprintf(text + n, size - (size_t)n, " (held out %.1f%%, n = %lld)",
-                      100 * valid->accuracy, (long long)valid->windows);
+        add(text, size, " (held out %.1f%%, n = %lld)", 100 * valid->accuracy,
+            (long long)valid->windows);
     else if (isfinite(step->lookup))
-        n += snprintf(text + n, size - (size_t)n, " (lookup %.2f)", step->lookup);
-    char rate[32];
-    if (step->tokens_per_s < 1000)
-        snprintf(rate, sizeof rate, "%.0f", step->tokens_per_s);
-    else
-        snprintf(rate, sizeof rate, "%.1fk", step->tokens_per_s / 1000);
-    n += snprintf(text + n, size - (size_t)n, "  lr %.1e  |g| %.2g  %s tok/s", step->lr,
-                  step->grad_norm, rate);
-    double floor = step->fraction_gemm + step->fraction_bandwidth;
+        add(text, size, " (lookup %s)", shown(step->lookup, 2, a));
+    const bool many = step->tokens_per_s >= 1000;
+    add(text, size, "  lr %.1e  |g| %.2g  %s%s tok/s", step->lr, step->grad_norm,
+        shown(many ? step->tokens_per_s / 1000 : step->tokens_per_s, many, a), many ? "k" : "");
+    const double floor = step->fraction_gemm + step->fraction_bandwidth;
     if (isfinite(floor))
-        n += snprintf(text + n, size - (size_t)n, "  %.0f%% of floor", 100 * floor);
-    snprintf(text + n, size - (size_t)n, "  %.1f GiB", (double)step->memory_bytes / (1 << 30));
+        add(text, size, "  %s%% of floor", shown(100 * floor, 0, a));
+    add(text, size, "  %.1f GiB", (double)step->memory_bytes / (1 << 30));
 }
