@@ -69,7 +69,7 @@ static bool same_shape(const parameter *p, const safetensor *t)
 static void shape_text(int ndim, const int64_t *shape, char text[96])
 {
     int n = snprintf(text, 96, "(");
-    for (int i = 0; i < ndim && n < 80; i++)
+    for (int i = 0; i < ndim && n < 72; i++) /* one more has 21 characters at most */
         n += snprintf(text + n, 96 - (size_t)n, "%s%lld", i ? ", " : "", (long long)shape[i]);
     snprintf(text + n, 96 - (size_t)n, ")");
 }
