@@ -1,8 +1,10 @@
 /* ranks: 1 3
+ * on: device
  * A checkpoint that is written while training goes on holds the very state of the step at which it
  * was taken, rows that were changed since included, in a file that h5 and the manifest agree on;
  * one that a worker cannot write ends on all workers and leaves the older one. */
 #include "tests/dataset_fixture.h"
+#include "tests/test_device.h"
 
 #include "runtime/core/log.h"
 #include "runtime/train/keeper.h"
@@ -50,7 +52,7 @@ static bench *begin(void)
     b->ask = (train_request){.config = &c,
                              .from = "none",
                              .run = run,
-                             .device = DEVICE_CPU,
+                             .device = test_device(),
                              .threads = 1,
                              .command = "",
                              .versions = ""};
@@ -132,15 +134,18 @@ static void settle(bench *b)
 static int64_t list_copies(bench *b, checkpoint_tensor *list)
 {
     int64_t n = 0;
+    void *host = NULL;
     model_tensors(b->t.m, b->t.opt.first, b->t.opt.second, b->t.opt.rows_rate, b->t.state.step,
                   list, MOST, &n);
     assert_true(n <= MOST);
+    OK(model_tensors_to_host(b->t.m, list, n, &host));
     for (int64_t i = 0; i < n; i++) {
         const size_t bytes = (size_t)checkpoint_tensor_bytes(&list[i]);
         void *copy = malloc(bytes + 1);
         memcpy(copy, list[i].data, bytes);
         list[i].data = copy;
     }
+    free(host);
     return n;
 }
 
@@ -260,6 +265,10 @@ int main(int argc, char **argv)
     if (comm_start(&argc, &argv, &world) != STATUS_OK)
         return 1;
     log_open(comm_rank(world), true);
+    if (test_device_missing()) {
+        comm_end(&world);
+        return TEST_SKIPPED;
+    }
     signal(SIGXFSZ, SIG_IGN);
     char text[1024], command[256];
     snprintf(path, sizeof path, "saver_%d.h5", comm_size(world));

@@ -1,9 +1,11 @@
 /* ranks: 1
+ * on: device
  * A step whose gradient holds a NaN, or is far larger than those before it, changes nothing and is
  * counted; a few of them send training back to the newest checkpoint, from where it takes other
  * windows; what does not help is given up; and a run that is resumed in between judges as one that
  * never stopped. */
 #include "tests/dataset_fixture.h"
+#include "tests/test_device.h"
 
 #include "runtime/core/log.h"
 #include "runtime/train/trainer.h"
@@ -45,22 +47,49 @@ typedef struct {
     bool unchanged;
 } bench;
 
+/* The parameters, as the host sees them. */
+static float *values_copy(bench *b)
+{
+    const size_t bytes = (size_t)model_floats(b->t.m) * sizeof(float);
+    float *copy = malloc(bytes);
+    OK(device_download(b->t.dev, copy, model_values(b->t.m), bytes));
+    return copy;
+}
+
+static bool values_are(bench *b, const float *other)
+{
+    float *now = values_copy(b);
+    const bool same = memcmp(now, other, (size_t)model_floats(b->t.m) * sizeof(float)) == 0;
+    free(now);
+    return same;
+}
+
+static void spoil_gradients(bench *b)
+{
+    const int64_t n = model_floats(b->t.m);
+    device_view view;
+    OK(device_view_open(b->t.dev, model_gradients(b->t.m), (size_t)n * sizeof(float), true, &view));
+    float *g = view.host;
+    for (int64_t i = 0; i < n; i++)
+        g[i] *= b->factor;
+    OK(device_view_close(&view, true, STATUS_OK));
+}
+
 /* Called between backward and update. */
 static void spoil(void *context, int64_t step, int64_t steps)
 {
     bench *b = context;
     (void)steps;
-    const size_t bytes = (size_t)model_floats(b->t.m) * sizeof(float);
-    if (step == b->from && b->spoilt > 0 && b->before)
-        memcpy(b->before, model_values(b->t.m), bytes);
+    if (step == b->from && b->spoilt > 0) {
+        free(b->before);
+        b->before = values_copy(b);
+    }
     if (step == b->to && b->before)
-        b->unchanged = memcmp(b->before, model_values(b->t.m), bytes) == 0;
+        b->unchanged = values_are(b, b->before);
     if (step < b->from || step >= b->to || b->spoilt == 0)
         return;
     b->spoilt--;
-    float *g = model_gradients(b->t.m);
-    for (int64_t i = 0; i < model_floats(b->t.m); i++)
-        g[i] *= b->factor;
+    spoil_gradients(b);
 }
 
 static bench *begin(bool resume, int64_t from, int64_t to, float factor, int64_t spoilt)
@@ -72,14 +101,13 @@ static bench *begin(bool resume, int64_t from, int64_t to, float factor, int64_t
                              .from = "none",
                              .run = run,
                              .resume = resume,
-                             .device = DEVICE_CPU,
+                             .device = test_device(),
                              .threads = 1,
                              .command = "",
                              .versions = "",
                              .tick = spoil,
                              .tick_context = b};
     OK(trainer_open(&b->t, &b->ask, &r));
-    b->before = malloc((size_t)model_floats(b->t.m) * sizeof(float));
     snprintf(b->dir.path, sizeof b->dir.path, "%s", run);
     const seat me = {.host = "here", .pid = getpid()};
     const coordinator_setting at = {
@@ -165,10 +193,8 @@ static void a_few_go_back(void **state)
         /* back to 20; where the job stopped at 26, to that */
         assert_int_equal(b->t.state.steady.shift, resumed ? 2 : 8);
         assert_true(journal_has("rollback"));
-        if (!resumed) {
-            whole = malloc((size_t)model_floats(b->t.m) * sizeof *whole);
-            memcpy(whole, model_values(b->t.m), (size_t)model_floats(b->t.m) * sizeof *whole);
-        }
+        if (!resumed)
+            whole = values_copy(b);
         end(b);
     }
     /* a job that dies after the way back and resumes gives the same to the last bit */
@@ -180,7 +206,7 @@ static void a_few_go_back(void **state)
     b = begin(true, -1, -1, NAN, 0);
     OK(trainer_loop(&b->t));
     assert_int_equal(b->t.state.steady.shift, 8);
-    assert_memory_equal(whole, model_values(b->t.m), (size_t)model_floats(b->t.m) * sizeof *whole);
+    assert_true(values_are(b, whole));
     end(b);
     free(whole);
 }
@@ -207,6 +233,10 @@ int main(int argc, char **argv)
     if (comm_start(&argc, &argv, &world) != STATUS_OK)
         return 1;
     log_open(1, true);
+    if (test_device_missing()) {
+        comm_end(&world);
+        return TEST_SKIPPED;
+    }
     fixture f;
     const fixture_shape shape = {.people = 30, .chromosomes = 2, .sites = 300, .carried = 400};
     fixture_make(&f, &shape, 5);

@@ -2,19 +2,22 @@
 # labels: hostcuda
 """The program on hostcuda. With the CPU's operations in device memory (HOSTCUDA_FAR=all) whatever it prints and writes is
 the CPU's to the last bit: training on one worker and two, fine-tuning with every kind of head, resuming, evaluation,
-prediction, simulation. With CUDA's kernels it agrees to rounding. Calls of CUDA that fail end it with one line, the
-right code, and nothing left behind."""
+prediction, simulation; steps skipped, ways back to a checkpoint, workers stopped and resumed. With CUDA's kernels it agrees
+to rounding. Calls of CUDA that fail end it with one line, the right code, and nothing left behind."""
 import gzip
 import json
 import os
+import signal
+import subprocess
 import sys
 import tempfile
+import time
 
 SOURCE = os.environ["CROCUTA_SOURCE"]
 sys.path.insert(0, os.path.join(SOURCE, "tests"))
-from training import DATA, check, done, end, journal, refused, run
+from training import DATA, check, command, committed, done, end, journal, losses, refused, run
 
-PART = sys.argv[1]  # far, kernels or failures
+PART = sys.argv[1]  # far, course, kernels or failures
 ENVIRONMENT = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0", "HOSTCUDA_DEVICES": "2", "OMP_NUM_THREADS": "1"}
 CONFIG = f"""\
 seed: 1
@@ -99,6 +102,60 @@ def far():
         check("simulate", [l for l in a if l[0] != "#"] == [l for l in b if l[0] != "#"])
 
 
+STEPS = 122
+
+
+def events(path):
+    return [[e["event"], e["step"], e["detail"]] for e in journal(path, "events.jsonl") if e["event"] in ("skip", "nan", "rollback")]
+
+
+def disturbed(what, config, path, number, worker, more):
+    """A job on two GPUs that gets a signal once it has a checkpoint. -> exit status, stderr."""
+    line = command("pretrain", config, "-o", path, "--device", "cuda", "--threads", 1, *more, ranks=3)
+    job = subprocess.Popen(line, stderr=subprocess.PIPE, text=True, env={**ENVIRONMENT, "HOSTCUDA_FAR": "all"})
+    start = time.time()
+    while time.time() - start < 60 and not os.path.exists(os.path.join(path, "checkpoints", "latest")):
+        time.sleep(0.01)
+    workers = json.load(open(os.path.join(path, "workers.json")))
+    os.kill(workers[worker]["process"], number)
+    try:
+        error = job.communicate(timeout=60)[1]
+    except subprocess.TimeoutExpired:
+        for w in workers:
+            os.kill(w["process"], signal.SIGKILL)
+        error = job.communicate()[1]
+        check(what, False, "it goes on")
+    check(f"{what}: there is a checkpoint", committed(path), os.listdir(path))
+    return job.returncode, error
+
+
+def course():
+    """What happens to a run: its checkpoints are written beside the steps, from memory that the steps change."""
+    text = PLAIN.replace("steps: 4,", f"steps: {STEPS}, early_stop: 0,", 1).replace("eval_every: 2", "eval_every: 40")
+    config, all_far = write("course.yaml", text.replace("{every_minutes", "{every_steps: 7, keep: 30, every_minutes")), {"HOSTCUDA_FAR": "all"}
+    wild = ("train.skip_norm=0.8", "train.skip_most=2", "position.alpha=1")  # 100 norms, then a few unusual ones among those that follow
+    for ranks in (0, 3):
+        a, b = train("skipped", "pretrain", config, f"skipped-{ranks}", *wild, ranks=ranks, **all_far)
+        told = events(f"skipped-{ranks}-cuda")
+        check("skipped: the same bits", a == b and len(a) > STEPS, f"{a[-3:]}\n{b[-3:]}")
+        check("skipped: checkpoints", not any(e["event"] == "checkpoint_failed" for e in journal(f"skipped-{ranks}-cuda", "events.jsonl")))
+        check("skipped: the same events", told == events(f"skipped-{ranks}-cpu") and sum(e[0] == "rollback" for e in told) > 1, told)
+    for device in ("cpu", "cuda"):
+        refused(f"given up on {device}", crocuta("pretrain", config, "-o", f"given up {device}", "train.skip_norm=0.5", *wild[1:2], device=device, **all_far), 1, "going back did not help")
+    done("whole", crocuta("pretrain", config, "-o", "whole", device="cpu", ranks=3))
+    code, _ = disturbed("signal", config, "signal", signal.SIGTERM, 1, ())
+    check("signal", code == 75, code)
+    done("a GPU's checkpoint goes on on a CPU", crocuta("pretrain", config, "-o", "signal", "--resume", device="cpu", ranks=3))
+    check("signal: the same bits", losses("signal") == losses("whole"))
+    for number, words in ((signal.SIGSTOP, "is stopped"), (signal.SIGKILL, "died")):
+        path = f"lost {number}"
+        code, error = disturbed(path, config, path, number, 1, ("comm.timeout_s=6",))
+        lost = [e["detail"] for e in journal(path, "events.jsonl") if e["event"] == "worker_lost"]
+        check(path, code != 0 and len(lost) == 1 and words in lost[0] and "worker 1 (rank 2" in lost[0] and "phase " in lost[0], f"{code} {lost} {error}")
+        done(path, crocuta("pretrain", config, "-o", path, "--resume", ranks=3, **all_far))
+        check(f"{path}: the same bits", losses(path) == losses("whole"))
+
+
 def mixed():
     """Wide intermediates in bf16: near fp32 and not it, learning, resumed to the last bit; refused on a CPU, which evaluates it in fp32."""
     config = write("mixed.yaml", PLAIN.replace("steps: 4,", "steps: 6,", 1).replace("{steps", "{precision: mixed, steps", 1))
@@ -156,5 +213,5 @@ def failures():
 
 with tempfile.TemporaryDirectory() as folder:
     os.chdir(folder)
-    {"far": far, "kernels": kernels, "failures": failures}[PART]()
+    {"far": far, "course": course, "kernels": kernels, "failures": failures}[PART]()
 end()
