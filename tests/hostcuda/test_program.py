@@ -133,7 +133,7 @@ def course():
     """What happens to a run: its checkpoints are written beside the steps, from memory that the steps change."""
     text = PLAIN.replace("steps: 4,", f"steps: {STEPS}, early_stop: 0,", 1).replace("eval_every: 2", "eval_every: 40")
     config, all_far = write("course.yaml", text.replace("{every_minutes", "{every_steps: 7, keep: 30, every_minutes")), {"HOSTCUDA_FAR": "all"}
-    wild = ("train.skip_norm=0.8", "train.skip_most=2", "position.alpha=1")  # 100 norms, then a few unusual ones among those that follow
+    wild = ("train.skip_norm=0.88", "train.skip_most=2", "position.alpha=1")  # 100 norms, then a few unusual ones among those that follow
     for ranks in (0, 3):
         a, b = train("skipped", "pretrain", config, f"skipped-{ranks}", *wild, ranks=ranks, **all_far)
         told = events(f"skipped-{ranks}-cuda")
