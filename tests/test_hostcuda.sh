@@ -1,4 +1,5 @@
 # labels: hostcuda
+# timeout: 1800
 # The CUDA backend on a CPU, under ASan and UBSan: built in build/hostcuda, and its tests run there (docs/gpu.md). Skipped
 # where NVIDIA's headers or a C++ compiler are not here.
 set -eu
