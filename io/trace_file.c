@@ -114,7 +114,7 @@ static status read_positions(const char *path, hid_t file, trace_batch *b)
     return STATUS_OK;
 }
 
-status trace_batch_read(const char *path, int vocabulary, trace_batch *b)
+status trace_batch_read(const char *path, int vocabulary, bool targets, trace_batch *b)
 {
     memset(b, 0, sizeof *b);
     if (access(path, R_OK) != 0)
@@ -122,10 +122,14 @@ status trace_batch_read(const char *path, int vocabulary, trace_batch *b)
     hid_t file = H5_NONE;
     TRY(h5_open_read(path, &file));
     int64_t dims[2] = {0, 0};
-    status st = read_tokens(path, file, "input_ids", vocabulary, false, dims, &b->ids);
+    status st = STATUS_OK;
+    if (H5Lexists(file, "input_ids", H5P_DEFAULT) <= 0)
+        st = fail(STATUS_DATA, "%s: has no /input_ids; give a file of tokens (B, L)", path);
+    if (st == STATUS_OK)
+        st = read_tokens(path, file, "input_ids", vocabulary, false, dims, &b->ids);
     b->B = dims[0];
     b->L = dims[1];
-    if (st == STATUS_OK)
+    if (st == STATUS_OK && (targets || H5Lexists(file, "target_ids", H5P_DEFAULT) > 0))
         st = read_tokens(path, file, "target_ids", vocabulary, true, dims, &b->targets);
     if (st == STATUS_OK)
         st = read_positions(path, file, b);

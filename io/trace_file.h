@@ -4,6 +4,7 @@
 
 #include "runtime/core/status.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* /input_ids and /target_ids, unsigned bytes (B, L); optional /position (B, L) and /chromosome (B),
@@ -15,8 +16,9 @@ typedef struct {
     int32_t *chromosome;    /* (B) or NULL */
 } trace_batch;
 
-/* STATUS_DATA names file and data set; ids are below `vocabulary`, targets too, or 255 for none. */
-status trace_batch_read(const char *path, int vocabulary, trace_batch *b);
+/* STATUS_DATA names file and data set; ids are below `vocabulary`, targets too, or 255 for none.
+ * Without `targets` a file may lack /target_ids: NULL. */
+status trace_batch_read(const char *path, int vocabulary, bool targets, trace_batch *b);
 void trace_batch_free(trace_batch *b);
 
 typedef enum { TRACE_F32, TRACE_F64, TRACE_I64 } trace_kind;

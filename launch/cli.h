@@ -88,6 +88,7 @@ status command_finetune(const cli *c);
 status command_evaluate(const cli *c);
 status command_predict(const cli *c);
 status command_simulate(const cli *c);
+status command_score(const cli *c);
 status command_sweep(const cli *c);
 status command_trace(const cli *c);
 status command_status(const cli *c);

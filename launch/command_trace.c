@@ -21,7 +21,7 @@ static status trace(const cli *c, const cli_common *common, const char **args, i
     trace_batch b = {0};
     status st;
     TRY_GOTO(done, device_open_option(c, common, &dev));
-    TRY_GOTO(done, trace_batch_read(args[1], VOCABULARY_PADDED, &b));
+    TRY_GOTO(done, trace_batch_read(args[1], VOCABULARY_PADDED, true, &b));
     TRY_GOTO(done, model_file_open(args[0], -1, args + 2, n - 2, dev, &f));
     if (f->c.train.context_parallel > 1) {
         st = fail(STATUS_USAGE,

@@ -35,6 +35,7 @@ static const command commands[] = {
     {"evaluate", command_evaluate, "measure a classifier beside simple methods on held-out people"},
     {"predict", command_predict, "say the ancestry of people whom nobody has labelled"},
     {"simulate", command_simulate, "make up people of each label from a trained model"},
+    {"score", command_score, "say how likely a model finds sequences; logits and embeddings"},
     {"sweep", command_sweep, "run trials that differ in some keys, and put them into one table"},
     {"trace", command_trace, "write everything that one batch makes of a model, for comparison"},
     {"status", command_status, "say how a run is doing"},

@@ -69,7 +69,7 @@ static void published(const char *name)
     trace_batch b;
     assert_int_equal(device_open(DEVICE_CPU, 2, &dev), STATUS_OK);
     assert_int_equal(model_file_open(weights, -1, NULL, 0, dev, &f), STATUS_OK);
-    assert_int_equal(trace_batch_read(golden, VOCABULARY_PADDED, &b), STATUS_OK);
+    assert_int_equal(trace_batch_read(golden, VOCABULARY_PADDED, true, &b), STATUS_OK);
     const parameter *p;
     const int n = model_parameters(f->m, &p);
     assert_int_equal(trace_run(f, &b, 10, OUT), STATUS_OK);

@@ -77,7 +77,7 @@ static void open_fixture(fixture *x, const char *precision)
     snprintf(path, sizeof path, "%s" NAME ".safetensors", folder);
     OK(model_file_open(path, -1, &precision, 1, dev, &x->f));
     snprintf(path, sizeof path, "%s" NAME ".golden.h5", folder);
-    OK(trace_batch_read(path, VOCABULARY_PADDED, &x->file));
+    OK(trace_batch_read(path, VOCABULARY_PADDED, true, &x->file));
     OK(h5_open_read(path, &x->golden));
     const batch_shape s = {x->file.B, x->file.L, length_padded(x->file.L)};
     assert_true(s.L == s.Lp); /* arrays of the file are the batch's */
