@@ -225,6 +225,27 @@ static void state_of_its_step(void **state)
 }
 
 /* The last rank may write 4000 bytes a file and no more. */
+/* A worker that looks at its mail rarely: the end of one checkpoint and the place of the next may
+ * both be there when it does. */
+static void one_lags(void **state)
+{
+    (void)state;
+    bench *b = begin();
+    step(b);
+    for (int i = 0; i < 3; i++) {
+        take(b);
+        for (int looks = 0; saver_busy(b->s) && looks < 60000; looks++) {
+            tend(b, 1.0);
+            usleep(b->t.worker == 1 ? 200000 : 500);
+        }
+        assert_false(saver_busy(b->s));
+        OK(saver_outcome(b->s));
+        b->t.state.step++; /* no step: they would wait for one another */
+    }
+    OK(comm_barrier(world));
+    end(b);
+}
+
 static void one_cannot_write(void **state)
 {
     (void)state;
@@ -291,6 +312,7 @@ int main(int argc, char **argv)
         return 1;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(state_of_its_step),
+        cmocka_unit_test(one_lags),
         cmocka_unit_test(one_cannot_write),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -31,7 +31,7 @@ typedef struct {
 
 struct saver {
     saver_place at;
-    bool busy, told;
+    bool busy, placed, told;
     int64_t step, n;
     checkpoint_tensor *tensors;
     int64_t room;
@@ -41,6 +41,7 @@ struct saver {
     double stall_s;
     void *scratch; /* a block as it lies in the table */
     save_writer *writer;
+    char *early; /* a place for the next checkpoint, come before this one's end was heard */
     failure end;
 };
 
@@ -76,6 +77,7 @@ void saver_close(saver **s)
     }
     free((*s)->tensors);
     free((*s)->scratch);
+    free((*s)->early);
     free(*s);
     *s = NULL;
 }
@@ -247,7 +249,7 @@ status saver_take(saver *s, const checkpoint_header *h, bool best, double waited
     TRY(copy_dense(s));
     save_writer_expect(s->writer, s->missing);
     s->busy = true;
-    s->told = false;
+    s->placed = s->told = false;
     if (s->at.worker == 0)
         TRY(ask(s, h, best));
     s->stall_s = waited_s + clock_monotonic_s() - start_s;
@@ -361,22 +363,50 @@ static status copy_some(saver *s, double copy_s)
 
 /* ---- messages ---- */
 
-static status take_place(saver *s)
+/* The next place that has come, or NULL. */
+static status next_place(saver *s, char **out)
 {
     const size_t size = sizeof(save_place) + (size_t)s->n * sizeof(int64_t);
     int from = 0;
     size_t bytes = 0;
+    *out = s->early;
+    s->early = NULL;
+    if (*out)
+        return STATUS_OK;
     char *text = malloc(size);
     if (!text)
         return fail(STATUS_MEMORY, "checkpoint: no memory; use more memory");
-    status st = comm_poll(s->at.world, &from, TAG_PLACE, text, size, &bytes);
-    if (st == STATUS_OK && bytes == size) {
-        char path[1100];
+    const status st = comm_poll(s->at.world, &from, TAG_PLACE, text, size, &bytes);
+    if (st == STATUS_OK && bytes == size)
+        *out = text;
+    else
+        free(text);
+    return st;
+}
+
+/* Worker 0 may have heard of the end and asked for the next checkpoint before this worker looks:
+ * then the end and the next place are both in the mail. */
+static status take_place(saver *s)
+{
+    char *text = NULL, path[1100];
+    if (s->placed)
+        return STATUS_OK;
+    TRY(next_place(s, &text));
+    if (!text)
+        return STATUS_OK;
+    save_place head;
+    memcpy(&head, text, sizeof head);
+    if (head.step > s->step) {
+        s->early = text;
+        return STATUS_OK;
+    }
+    if (head.step == s->step) {
         checkpoint_part_path(s->at.dir, s->step, path);
-        save_writer_start(s->writer, path, (const int64_t *)(text + sizeof(save_place)), s->n);
+        save_writer_start(s->writer, path, (const int64_t *)(void *)(text + sizeof head), s->n);
+        s->placed = true;
     }
     free(text);
-    return st;
+    return STATUS_OK;
 }
 
 static status tell_written(saver *s)
