@@ -65,7 +65,8 @@ elseif(cuda_kind STREQUAL NVCC)
   add_dependencies(kernels gpu_module)
   target_compile_definitions(kernels PRIVATE CROCUTA_GPU_MODULE="libcrocuta_cuda.so")
   target_link_libraries(kernels PUBLIC ${CMAKE_DL_LIBS})
-  target_link_options(kernels INTERFACE -rdynamic "LINKER:-rpath,$ORIGIN" "LINKER:-rpath,${CMAKE_BINARY_DIR}/launch")
+  target_link_options(kernels INTERFACE -rdynamic)
+  list(APPEND CMAKE_BUILD_RPATH "${CMAKE_BINARY_DIR}/launch") # of programs that follow; launch/install.cmake has another
 endif()
 
 # Compiles .cu files as C++ with the shim in front; for HOST, in the folder that calls it.

@@ -18,6 +18,14 @@ rpath=$(readelf -d "$program" | sed -n 's/.*R[UN]*PATH.*\[\(.*\)\]/\1/p')
 case $rpath in *"$build"* | *"$CROCUTA_SOURCE"*) fail "rpath $rpath leads back to the build" ;; esac
 [ -z "$(ldd "$program" | grep 'not found')" ] || fail "$(ldd "$program" | grep 'not found')"
 
+# Modules for GPUs, where the build has them: the program finds its own, and says of this machine what the build's says.
+for module in "$build"/launch/libcrocuta_*.so; do
+    [ -e "$module" ] || continue
+    installed=$tree/lib/$(basename "$module")
+    [ -e "$installed" ] || fail "$installed is not installed"
+    ! readelf -d "$installed" | grep -q "R[UN]*PATH.*$build" || fail "$installed leads back to the build"
+done
+
 unset CROCUTA_HOME
 "$program" --version | grep -q '^crocuta ' || fail "--version"
 "$program" config | grep -q study || fail "the shipped configurations are not found"
@@ -28,6 +36,10 @@ model: {d_model: 16, n_layer: 1, d_inner: 32, l_max: 66, filter_order: 16}
 train: {steps: 3, tokens_per_step: 640}
 TEXT
 "$program" pretrain c.yaml -o run -q || fail "pretrain"
+for p in "$CROCUTA" "$program"; do # without a GPU: why not
+    "$p" pretrain c.yaml -o gpu --force --device cuda -q 2>>why || true
+done
+[ "$(sort -u why | wc -l)" -le 1 ] || fail "GPUs: $(cat why)"
 
 share="$tree/share/crocuta"
 for f in README.md LICENSE docs/cluster.md experiments/report.py launch/setup launch/lib.sh launch/fetch-1000genomes experiments/alpha-sweep-study.yaml launch/slurm/crocuta.def; do
