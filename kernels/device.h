@@ -29,6 +29,7 @@ typedef enum {
     OP_SITES,
     OP_OPTIMIZER,
     OP_ROWS,
+    OP_PIECES,
     OP_KINDS,
 } op_kind;
 

@@ -77,9 +77,9 @@ static status end(device *dev, op_kind kind, double begun, status st, const char
 
 const char *op_name(op_kind kind)
 {
-    static const char *const NAME[OP_KINDS] = {"embed",  "mixin", "filter",    "conv",
-                                               "mixout", "mlp",   "head",      "classify",
-                                               "ranges", "sites", "optimizer", "rows"};
+    static const char *const NAME[OP_KINDS] = {"embed",     "mixin", "filter",   "conv",   "mixout",
+                                               "mlp",       "head",  "classify", "ranges", "sites",
+                                               "optimizer", "rows",  "pieces"};
     return NAME[kind];
 }
 
@@ -379,4 +379,14 @@ status rows_catch_up(device *dev, const rows_adam_args *a, int64_t count, int64_
 {
     TIMED(OP_ROWS, out, count * k,
           dev->ops->rows_catch_up(dev, a, count, k, unique, p, m, v, last, out));
+}
+
+status pieces_copy(device *dev, const pieces_args *a, const void *from, void *to)
+{
+    TIMED(OP_PIECES, NULL, 0, dev->ops->pieces_copy(dev, a, from, to));
+}
+
+status pieces_add(device *dev, const pieces_args *a, const float *from, float *to)
+{
+    TIMED(OP_PIECES, NULL, 0, dev->ops->pieces_add(dev, a, from, to));
 }

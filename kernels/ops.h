@@ -55,7 +55,8 @@ typedef struct {
  *   level: slot (B, Lp) int32, -1 adds nothing;  A (slots, k) row by row;  Bm (k, d)      FPE: E(p)
  * = A[row(p)] B added  (d, B, Lp) or NULL: a fixed encoding of the positions drop keeps a value
  * with probability 1 - dropout and scales it by 1 / (1 - dropout); the mask is a pure function of
- * (seed, step, first_column + column, c), so that backward and other ranks see the same. */
+ * (seed, step, column of the whole, c), so that backward and other ranks see the same: position t
+ * of sequence b is column first_column + b * stride + t; stride is a multiple of 4. */
 #define EMBED_LEVELS 12
 typedef struct {
     const int32_t *slot;
@@ -72,7 +73,7 @@ typedef struct {
     const float *added;
     double dropout;
     uint64_t seed, step;
-    int64_t first_column;
+    int64_t first_column, stride;
 } embed_args;
 status embed_forward(device *dev, const embed_args *a, float *residual, arena *ws);
 /* dE (V, d) and dBm[l] (k, d) are added to; dA[l] (B * Lp, k) is written: the gradient of the row
@@ -354,6 +355,17 @@ status rows_catch_up(device *dev, const rows_adam_args *a, int64_t count, int64_
                      const int32_t *unique, const float *p, const float *m, const float *v,
                      const int64_t *last, float *out);
 
+/* ---- pieces: rows between tensors whose rows have other lengths, on the way to and from ranks
+ * that share a sequence (model/context.h) to[r * to_stride + i] = (or, add: +=) from[r *
+ * from_stride + i],  r < rows, i < n; what lies between the rows of `to` stays. Numbers count
+ * elements of `element` bytes, 2 or 4. */
+typedef struct {
+    int64_t rows, n, from_stride, to_stride;
+    int64_t element;
+} pieces_args;
+status pieces_copy(device *dev, const pieces_args *a, const void *from, void *to);
+status pieces_add(device *dev, const pieces_args *a, const float *from, float *to);
+
 /* ---- the table: one pointer an operation
  * ---------------------------------------------------------------- */
 struct ops_table {
@@ -430,6 +442,8 @@ struct ops_table {
                         const float *, float *, float *, float *, int64_t *);
     status (*rows_catch_up)(device *, const rows_adam_args *, int64_t, int64_t, const int32_t *,
                             const float *, const float *, const float *, const int64_t *, float *);
+    status (*pieces_copy)(device *, const pieces_args *, const void *, void *);
+    status (*pieces_add)(device *, const pieces_args *, const float *, float *);
 };
 
 extern const ops_table ops_cpu;

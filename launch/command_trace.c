@@ -23,17 +23,10 @@ static status trace(const cli *c, const cli_common *common, const char **args, i
     TRY_GOTO(done, device_open_option(c, common, &dev));
     TRY_GOTO(done, trace_batch_read(args[1], VOCABULARY_PADDED, true, &b));
     TRY_GOTO(done, model_file_open(args[0], -1, args + 2, n - 2, dev, &f));
-    if (f->c.train.context_parallel > 1) {
-        st = fail(STATUS_USAGE,
-                  "train.context_parallel: %lld, but this version keeps a sequence on one rank; "
-                  "leave it at 1",
-                  (long long)f->c.train.context_parallel);
-        goto done;
-    }
     if (b.position)
         TRY_GOTO(done, model_file_place(f, f->c.position.rows == ROWS_SHARED ? &position_unbounded
                                                                              : NULL));
-    st = trace_run(f, &b, steps, comm_rank(c->world) == 0 ? common->output : NULL);
+    st = trace_run(f, &b, steps, comm_rank(c->world) == 0 ? common->output : NULL, c->world);
 done:
     model_file_close(&f);
     device_close(&dev);

@@ -7,7 +7,7 @@ status check_batch(const model *m, const batch *b)
     if (m->shape.B == 0)
         return fail(STATUS_INTERNAL, "model: a batch came before model_prepare; report this");
     if (b->s.B < 1 || b->s.L < 1 || b->s.Lp != length_padded(b->s.L) || b->s.B > m->shape.B ||
-        b->s.L > m->shape.L)
+        b->s.L > m->shape.L || (m->share.size > 1) != (b->whole > 0))
         return fail(
             STATUS_INTERNAL, "model: a batch of %lldx%lld came, prepared is %lldx%lld; report this",
             (long long)b->s.B, (long long)b->s.L, (long long)m->shape.B, (long long)m->shape.L);

@@ -17,25 +17,68 @@ static int64_t gate_number(const model *m, int64_t o)
     return o == m->order - 2 ? -1 : m->order - 2 - o;
 }
 
+/* One convolution, as its channels come. */
+typedef struct {
+    model *m;
+    const block_parameters *p;
+    batch_shape s; /* whole sequences */
+    int64_t o;
+    float *k, *dk;          /* (fill, Lp) */
+    context_stretch filled; /* channels that they are of */
+} conv_task;
+
+static status conv_task_open(model *m, const block_parameters *p, batch_shape s, int64_t o,
+                             bool backward, conv_task *t)
+{
+    *t = (conv_task){.m = m, .p = p, .s = context_whole(m, s), .o = o};
+    const int64_t n = context_fill(m, t->s.L) * t->s.Lp;
+    t->k = take_floats(&m->workspace, n);
+    t->dk = backward ? take_floats(&m->workspace, n) : NULL;
+    return t->k && (t->dk || !backward) ? STATUS_OK : arena_short(&m->workspace);
+}
+
+static filter_args fill_of(const conv_task *t)
+{
+    return filter_of(t->m, t->p, t->s.L, t->o * t->m->d + t->filled.first, t->filled.count);
+}
+
+/* Filters for channel c and those made with it, where they are not there. */
+static status fill(conv_task *t, int64_t c)
+{
+    if (c < t->filled.first + t->filled.count)
+        return STATUS_OK;
+    t->filled = context_fill_of(t->m, t->s.L, c);
+    const filter_args a = fill_of(t);
+    return filter_forward(t->m->dev, &a, t->k, t->s.Lp, &t->m->workspace);
+}
+
+/* in: g, gate;  out: y. */
+static status forward_channels(void *context, int64_t c, int64_t n, void *const *in,
+                               void *const *out)
+{
+    conv_task *t = context;
+    model *m = t->m;
+    TRY(fill(t, c));
+    const conv_args ca = conv_of(m, t->s, n);
+    const float *D = value_of(m, t->p->skip) + t->o * m->d + c;
+    const float *k = t->k + (c - t->filled.first) * t->s.Lp;
+    return conv_forward(m->dev, &ca, k, D, in[0], in[1], out[0], &m->workspace);
+}
+
 static status convolve(model *m, const block_parameters *p, batch_shape s, int64_t o,
                        const void *in, const void *gate, void *out)
 {
-    arena *ws = &m->workspace;
-    const int64_t chunk = filter_chunk(m, s.L);
-    const size_t mark = arena_mark(ws);
-    float *k = take_floats(ws, chunk * s.Lp);
-    if (!k)
-        return arena_short(ws);
-    for (int64_t c = 0; c < m->d; c += chunk) {
-        const int64_t dc = m->d - c < chunk ? m->d - c : chunk, at = c * s.B * s.Lp;
-        const filter_args fa = filter_of(m, p, s.L, o * m->d + c, dc);
-        TRY(filter_forward(m->dev, &fa, k, s.Lp, ws));
-        const conv_args ca = conv_of(m, s, dc);
-        const float *D = value_of(m, p->skip) + o * m->d + c;
-        TRY(conv_forward(m->dev, &ca, k, D, wide_at(m, in, at), wide_at(m, gate, at),
-                         wide_at(m, out, at), ws));
-    }
-    arena_release(ws, mark);
+    conv_task t;
+    const size_t mark = arena_mark(&m->workspace);
+    TRY(conv_task_open(m, p, s, o, false, &t));
+    const context_job job = {.n_in = 2,
+                             .n_out = 1,
+                             .in = {in, gate},
+                             .out = {out},
+                             .work = forward_channels,
+                             .context = &t};
+    TRY(context_channels(m, s, &job));
+    arena_release(&m->workspace, mark);
     return STATUS_OK;
 }
 
@@ -45,12 +88,13 @@ status hyena_forward(model *m, const block_parameters *p, batch_shape s, const f
     arena *ws = &m->workspace;
     const int64_t plane = m->d * s.B * s.Lp, N = m->order;
     const size_t mark = arena_mark(ws);
+    mixin_args ma = mixin_of(m, p, s);
+    TRY(context_halo(m, s, in, &ma.halo));
     void *gates = take_wide(m, ws, (N - 1) * plane), *g = take_wide(m, ws, plane);
     if (!conv)
         conv = take_wide(m, ws, (N - 1) * plane);
     if (!gates || !g || !conv)
         return arena_short(ws);
-    const mixin_args ma = mixin_of(m, p, s);
     TRY(mixin_forward(m->dev, &ma, in, u, gates, g, ws));
     for (int64_t o = 0; o <= N - 2; o++) {
         const int64_t x = gate_number(m, o);
@@ -75,30 +119,42 @@ static filter_grads filter_grads_of(const model *m, const block_parameters *p)
                           .W6 = gradient_of(m, p->f6_w)};
 }
 
+/* in: g, gate, dy;  out: dg, dgate. */
+static status backward_channels(void *context, int64_t c, int64_t n, void *const *in,
+                                void *const *out)
+{
+    conv_task *t = context;
+    model *m = t->m;
+    arena *ws = &m->workspace;
+    TRY(fill(t, c));
+    const int64_t at = (c - t->filled.first) * t->s.Lp;
+    const conv_args ca = conv_of(m, t->s, n);
+    const float *D = value_of(m, t->p->skip) + t->o * m->d + c;
+    float *dD = gradient_of(m, t->p->skip) + t->o * m->d + c;
+    TRY(conv_backward(m->dev, &ca, t->k + at, D, in[0], in[1], in[2], out[0], out[1], t->dk + at,
+                      dD, ws));
+    if (c + n < t->filled.first + t->filled.count)
+        return STATUS_OK;
+    const filter_args fa = fill_of(t);
+    const filter_grads fg = filter_grads_of(m, t->p);
+    return filter_backward(m->dev, &fa, t->dk, t->s.Lp, &fg, ws);
+}
+
 static status convolve_backward(model *m, const block_parameters *p, batch_shape s, int64_t o,
                                 const void *in, const void *gate, const void *dout, void *din,
                                 void *dgate)
 {
-    arena *ws = &m->workspace;
-    const int64_t chunk = filter_chunk(m, s.L);
-    const size_t mark = arena_mark(ws);
-    float *k = take_floats(ws, chunk * s.Lp), *dk = take_floats(ws, chunk * s.Lp);
-    if (!k || !dk)
-        return arena_short(ws);
-    const filter_grads fg = filter_grads_of(m, p);
-    for (int64_t c = 0; c < m->d; c += chunk) {
-        const int64_t dc = m->d - c < chunk ? m->d - c : chunk, at = c * s.B * s.Lp;
-        const filter_args fa = filter_of(m, p, s.L, o * m->d + c, dc);
-        TRY(filter_forward(m->dev, &fa, k, s.Lp, ws));
-        const conv_args ca = conv_of(m, s, dc);
-        const float *D = value_of(m, p->skip) + o * m->d + c;
-        float *dD = gradient_of(m, p->skip) + o * m->d + c;
-        TRY(conv_backward(m->dev, &ca, k, D, wide_at(m, in, at), wide_at(m, gate, at),
-                          wide_at(m, dout, at), wide_at(m, din, at), wide_at(m, dgate, at), dk, dD,
-                          ws));
-        TRY(filter_backward(m->dev, &fa, dk, s.Lp, &fg, ws));
-    }
-    arena_release(ws, mark);
+    conv_task t;
+    const size_t mark = arena_mark(&m->workspace);
+    TRY(conv_task_open(m, p, s, o, true, &t));
+    const context_job job = {.n_in = 3,
+                             .n_out = 2,
+                             .in = {in, gate, dout},
+                             .out = {din, dgate},
+                             .work = backward_channels,
+                             .context = &t};
+    TRY(context_channels(m, s, &job));
+    arena_release(&m->workspace, mark);
     return STATUS_OK;
 }
 
@@ -108,6 +164,9 @@ status hyena_backward(model *m, const block_parameters *p, batch_shape s, const 
     arena *ws = &m->workspace;
     const int64_t plane = m->d * s.B * s.Lp, N = m->order;
     const size_t mark = arena_mark(ws);
+    mixin_args ma = mixin_of(m, p, s);
+    TRY(context_halo(m, s, in, &ma.halo));
+    float *dhalo = ma.halo ? take_floats(ws, HALO * m->d * s.B) : NULL;
     void *dgates = take_wide(m, ws, (N - 1) * plane), *gates = take_wide(m, ws, (N - 1) * plane);
     /* Once mixout is through, nobody reads x_0 again: its place takes the gradient of the first
      * gated value. */
@@ -115,10 +174,9 @@ status hyena_backward(model *m, const block_parameters *p, batch_shape s, const 
     const size_t inner = arena_mark(ws);
     void *g = take_wide(m, ws, plane), *a = take_wide(m, ws, plane);
     void *b = N > 2 ? take_wide(m, ws, plane) : a;
-    if (!dgates || !gates || !g || !a || !b)
+    if (!dgates || !gates || !g || !a || !b || (ma.halo && !dhalo))
         return arena_short(ws);
 
-    const mixin_args ma = mixin_of(m, p, s);
     TRY(mixin_regate(m->dev, &ma, u, gates, g, ws));
     const mixout_args oa = mixout_of(m, p, s);
     TRY(mixout_backward(m->dev, &oa, gates, wide_at(m, conv, (N - 2) * plane), dresidual, dgates, a,
@@ -140,7 +198,8 @@ status hyena_backward(model *m, const block_parameters *p, batch_shape s, const 
                             .b = gradient_of(m, p->in_b),
                             .taps = gradient_of(m, p->short_w),
                             .tap_b = gradient_of(m, p->short_b)};
-    TRY(mixin_backward(m->dev, &ma, in, u, dgates, dg, dresidual, NULL, &mg, ws));
+    TRY(mixin_backward(m->dev, &ma, in, u, dgates, dg, dresidual, dhalo, &mg, ws));
+    TRY(context_halo_back(m, s, dhalo, dresidual));
     arena_release(ws, mark);
     return STATUS_OK;
 }

@@ -89,6 +89,7 @@ status model_open(const config *c, int classes, device *dev, model **out)
     m->rank = c->position.rank;
     m->sites_a_token = 2.2; /* in the genotypes of docs/results.md */
     m->schedule = rows_as_they_are;
+    m->share.size = 1;
     status st = parameters_layout(m);
     if (st == STATUS_OK)
         st = device_arena_open(dev, &m->values, "parameters", (size_t)m->floats * sizeof(float));
@@ -110,6 +111,7 @@ void model_close(model **m)
     if (!*m)
         return;
     device_drain((*m)->dev); /* queued work may be inside */
+    context_close(*m);
     rows_free(*m);
     spans_free(*m);
     position_close(&(*m)->position);
@@ -133,6 +135,27 @@ status model_place(model *m, const position_space *space)
     position_close(&m->position);
     m->position = x;
     return STATUS_OK;
+}
+
+status model_share(model *m, const context_group *g)
+{
+    const char *what = NULL;
+    if (g->size > 1 && m->classes > 0)
+        what = "fine-tuning";
+    else if (g->size > 1 && spans_needed(m))
+        what = "data.absent: sums, or objective: next-site,";
+    else if (g->size > 1 && m->next)
+        what = "objective: position-conditioned";
+    if (what)
+        return fail(STATUS_USAGE,
+                    "%s: train.context_parallel: %s needs whole sequences on a worker; set it to 1",
+                    name_of(&m->cfg), what);
+    return context_open(m, g);
+}
+
+int model_sharers(const model *m)
+{
+    return m->share.size;
 }
 
 const config *model_config(const model *m)
@@ -359,7 +382,8 @@ embed_args embed_of(const model *m, const batch *b, batch_shape s)
         a.dropout = b->training ? m->cfg.model.embed_dropout : 0.0;
         a.seed = (uint64_t)m->cfg.seed;
         a.step = b->step;
-        a.first_column = b->first_sequence * s.Lp;
+        a.stride = m->share.size > 1 ? length_padded(b->whole) : s.Lp;
+        a.first_column = b->first_sequence * a.stride + b->first_position;
     }
     return a;
 }

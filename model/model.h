@@ -4,7 +4,7 @@
 #ifndef CROCUTA_MODEL_MODEL_H
 #define CROCUTA_MODEL_MODEL_H
 
-#include "kernels/ops.h"
+#include "model/context.h"
 #include "model/position.h"
 #include "runtime/core/arena.h"
 #include "runtime/core/config.h"
@@ -65,7 +65,10 @@ typedef struct {
     const int32_t *label;      /* (B), -1 none; NULL: no classifier loss */
     const int32_t *count;      /* (B) tokens of each sequence, the rest pads; NULL: all L */
     span_sites span;           /* start NULL: not given (absent sums and site heads need it) */
-    uint64_t step;             /* for dropout */
+    /* Where workers share sequences (model_share): tokens of the whole sequences, of which s.L are
+     * here, and the place of the first of these. 0 and 0: they are whole. */
+    int64_t whole, first_position;
+    uint64_t step;          /* for dropout */
     int64_t first_sequence; /* index of sequence 0 in the global batch: dropout masks do not depend
                                on ranks */
     bool training;          /* dropout on */
@@ -131,6 +134,13 @@ status model_plan(const model *m, batch_shape s, keep_level keep, bool training,
 
 /* The keep level that train.recompute names; auto is SELECTED (measured: docs/performance.md). */
 keep_level model_keep(const config *c);
+
+/* From now on the group's members share each sequence (model/context.h); before model_plan and
+ * model_prepare, which take the shape of whole sequences. `g` is copied. STATUS_USAGE for models
+ * that need whole sequences: classifiers, site heads, sums over spans, the next token's position.
+ */
+status model_share(model *m, const context_group *g);
+int model_sharers(const model *m); /* the size of the group */
 
 /* Allocates activations and workspace for batches up to this shape (again when a stage changes it).
  * keep: KEEP_INPUT .. KEEP_ALL. */

@@ -73,6 +73,8 @@ typedef struct {
     int64_t count, room;
 } pending_rows;
 
+typedef struct context_counts context_counts;
+
 struct model {
     config cfg;
     int classes;
@@ -106,9 +108,11 @@ struct model {
     arena activations, workspace;
     arena twins; /* the host's copies of arrays in the activations; empty where they are one */
     lent lent;
-    batch on;          /* the batch at hand; what operations read of it is the device's */
-    loss_sum unasked;  /* losses arrive with a later wait: a place that stays */
-    batch_shape shape; /* largest that is prepared */
+    batch on;               /* the batch at hand; what operations read of it is the device's */
+    loss_sum unasked;       /* losses arrive with a later wait: a place that stays */
+    batch_shape shape;      /* largest that is prepared, as this worker holds it */
+    context_group share;    /* workers that share each sequence */
+    context_counts *counts; /* of their exchanges */
     keep_level keep;
     bool training;
     block_kept *kept; /* (layers) */
@@ -147,6 +151,43 @@ status hyena_forward(model *m, const block_parameters *p, batch_shape s, const f
                      void *conv, float *out);
 status hyena_backward(model *m, const block_parameters *p, batch_shape s, const float *in,
                       const void *u, const void *conv, float *dresidual);
+
+/* context.c: what the mixer needs where sequences are shared; with whole ones it costs nothing. */
+#define HALO 2            /* columns that the short convolution reads left of a stretch */
+#define CONTEXT_TENSORS 5 /* of one job, there and back */
+status context_open(model *m, const context_group *g);
+void context_close(model *m);
+/* The whole of sequences of which s is here. */
+batch_shape context_whole(const model *m, batch_shape s);
+/* The two columns left of this stretch, from the workspace; NULL where nothing stands there. */
+status context_halo(model *m, batch_shape s, const float *residual, const float **halo);
+/* Their gradient goes back and is added where they came from. */
+status context_halo_back(model *m, batch_shape s, const float *dhalo, float *dresidual);
+int64_t context_halo_bytes(const model *m, batch_shape s); /* workspace of context_halo */
+/* Work on channels [c, c + n): in and out (n, B, Lp) of whole sequences, NULL where the job's are.
+ */
+typedef status (*context_work)(void *context, int64_t c, int64_t n, void *const *in,
+                               void *const *out);
+typedef struct {
+    int n_in, n_out;
+    const void *in[CONTEXT_TENSORS]; /* (d, B, Lp) as this worker holds them; NULL: not there */
+    void *out[CONTEXT_TENSORS];
+    context_work work;
+    void *context;
+} context_job;
+/* All channels through the work, each at one of the workers. */
+status context_channels(model *m, batch_shape s, const context_job *job);
+int64_t context_width(const model *m, int64_t L);  /* channels at a time */
+int64_t context_groups(const model *m, int64_t L); /* how often */
+/* Filters are made for whole groups together: channels at a time, how often, and those that channel
+ * c is made with. */
+int64_t context_fill(const model *m, int64_t L);
+int64_t context_fills(const model *m, int64_t L);
+context_stretch context_fill_of(const model *m, int64_t L, int64_t c);
+/* Before a device_wait, which would not notice a worker that is gone. */
+status context_wait(const model *m);
+/* Workspace of context_channels beside the work's own, for so many tensors. */
+int64_t context_bytes(const model *m, batch_shape whole, int tensors);
 
 sites_args sites_of(const model *m, const batch *b, batch_shape s);
 

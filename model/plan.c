@@ -13,11 +13,14 @@ typedef struct {
     int64_t plane;  /* bytes of a (d, B, Lp) tensor */
     int64_t wide;   /* of a wide intermediate of that shape */
     int64_t chunks; /* of one convolution */
-    int64_t k;      /* bytes of the filters of a chunk */
+    int64_t fills;  /* of its filters, each of some chunks */
+    int64_t k;      /* bytes of the filters of a fill */
     int64_t convs;
+    int64_t halo, there, back; /* of shared sequences: the halo, channels forward and backward */
 } costs;
 
-static costs costs_of(const model *m, batch_shape s, keep_level keep)
+/* s: as this worker holds the sequences. */
+static costs costs_of(const model *m, batch_shape s, batch_shape whole, keep_level keep)
 {
     /* Without a body the block's costs stay zero. */
     const int64_t plane = m->d * s.B * s.Lp;
@@ -40,19 +43,25 @@ static costs costs_of(const model *m, batch_shape s, keep_level keep)
     c.mlp = mlp_cost(m->dev, &l, keep);
     if (m->cfg.model.mixer == MIXER_NONE)
         return c;
-    const mixin_args mi = mixin_of(m, p, s);
+    mixin_args mi = mixin_of(m, p, s);
+    if (m->share.size > 1)
+        mi.halo = value_of(m, p->in_w); /* that there is one */
     /* u is at hand in every backward pass: kept, or made by the forward pass that is done again. */
     c.mixin = mixin_cost(m->dev, &mi, KEEP_SELECTED);
     const mixout_args mo = mixout_of(m, p, s);
     c.mixout = mixout_cost(m->dev, &mo);
-    const int64_t chunk = filter_chunk(m, s.L);
-    const filter_args f = filter_of(m, p, s.L, 0, chunk);
+    const int64_t chunk = context_width(m, whole.L), fill = context_fill(m, whole.L);
+    const filter_args f = filter_of(m, p, whole.L, 0, fill);
     c.filter = filter_cost(m->dev, &f);
-    const conv_args v = conv_of(m, s, chunk);
+    const conv_args v = conv_of(m, whole, chunk);
     c.conv = conv_cost(m->dev, &v);
-    c.chunks = (m->d + chunk - 1) / chunk;
-    c.k = (int64_t)arena_round((size_t)(chunk * s.Lp * F32));
+    c.chunks = context_groups(m, whole.L);
+    c.fills = context_fills(m, whole.L);
+    c.k = (int64_t)arena_round((size_t)(fill * whole.Lp * F32));
     c.convs = m->order - 1;
+    c.halo = context_halo_bytes(m, s);
+    c.there = context_bytes(m, whole, c.convs > 1 ? 3 : 2);
+    c.back = context_bytes(m, whole, c.convs > 1 ? 5 : 3);
     return c;
 }
 
@@ -64,15 +73,16 @@ static int64_t most(int64_t a, int64_t b)
 /* Peak of hyena_forward; `conv` and `u` say that the caller keeps them. */
 static int64_t forward_peak(const costs *c, bool conv)
 {
-    const int64_t held = (c->convs + 1 + (conv ? 0 : c->convs)) * c->wide;
+    const int64_t held = c->halo + (c->convs + 1 + (conv ? 0 : c->convs)) * c->wide;
     return held + most(most(c->mixin.workspace, c->mixout.workspace),
-                       c->k + most(c->filter.workspace, c->conv.workspace));
+                       c->k + c->there + most(c->filter.workspace, c->conv.workspace));
 }
 
 static int64_t backward_peak(const costs *c)
 {
-    const int64_t outer = 2 * c->convs * c->wide, inner = (c->convs > 1 ? 3 : 2) * c->wide;
-    const int64_t chunk = 2 * c->k + most(c->filter.workspace, c->conv.workspace);
+    const int64_t outer = 2 * c->halo + 2 * c->convs * c->wide;
+    const int64_t inner = (c->convs > 1 ? 3 : 2) * c->wide;
+    const int64_t chunk = 2 * c->k + c->back + most(c->filter.workspace, c->conv.workspace);
     return outer + most(inner + most(most(c->mixin.workspace, c->mixout.workspace), chunk),
                         c->mixin.workspace);
 }
@@ -120,25 +130,27 @@ static int64_t activations_of(const model *m, const costs *c, batch_shape s, kee
     return bytes + m->layers * block;
 }
 
-status model_plan(const model *m, batch_shape s, keep_level keep, bool training, model_cost *cost)
+status model_plan(const model *m, batch_shape whole, keep_level keep, bool training,
+                  model_cost *cost)
 {
     char at[CONFIG_PLACE];
     memset(cost, 0, sizeof *cost);
-    if (s.B < 1 || s.L < 1 || s.Lp != length_padded(s.L))
+    if (whole.B < 1 || whole.L < 1 || whole.Lp != length_padded(whole.L))
         return fail(STATUS_USAGE,
                     "plan: a batch of %lld sequences of %lld tokens; both must be at least 1",
-                    (long long)s.B, (long long)s.L);
+                    (long long)whole.B, (long long)whole.L);
     if (training && m->cfg.train.precision == PRECISION_MIXED && !m->mixed)
         return fail(STATUS_USAGE,
                     "%s: train.precision: mixed needs a GPU and this is a CPU; use "
                     "train.precision=fp32, or --device cuda where a GPU is",
                     config_place(&m->cfg, "train.precision", at));
-    if (m->layers && m->cfg.model.mixer == MIXER_HYENA && s.L > m->cfg.model.l_max)
+    if (m->layers && m->cfg.model.mixer == MIXER_HYENA && whole.L > m->cfg.model.l_max)
         return fail(STATUS_USAGE,
                     "%s: sequences of %lld tokens, but model.l_max is %lld; shorten data.seq_len",
-                    m->cfg.file[0] ? m->cfg.file : "model", (long long)s.L,
+                    m->cfg.file[0] ? m->cfg.file : "model", (long long)whole.L,
                     (long long)m->cfg.model.l_max);
-    const costs c = costs_of(m, s, keep);
+    const batch_shape s = context_shape(&m->share, whole);
+    const costs c = costs_of(m, s, whole, keep);
     cost->weights = m->floats * F32;
     cost->gradients = training ? m->floats * F32 : 0;
     cost->activations = activations_of(m, &c, s, keep, training);
@@ -146,8 +158,8 @@ status model_plan(const model *m, batch_shape s, keep_level keep, bool training,
     cost->ragged = spans_ragged(m, s, training);
 
     const op_cost *top = m->site_classes ? &c.sites : m->classes ? &c.classify : &c.head;
-    const int64_t convs = c.convs * c.chunks;
-#define SUM(what) (c.mixin.what + convs * (c.filter.what + c.conv.what) + c.mixout.what)
+    const int64_t fills = c.convs * c.fills, convs = c.convs * c.chunks;
+#define SUM(what) (c.mixin.what + fills * c.filter.what + convs * c.conv.what + c.mixout.what)
     const int64_t mixer_flops = SUM(flops_forward), mixer_bytes = SUM(bytes_forward);
     cost->flops_forward = c.embed.flops_forward + m->layers * (mixer_flops + c.mlp.flops_forward) +
                           top->flops_forward;
@@ -158,9 +170,9 @@ status model_plan(const model *m, batch_shape s, keep_level keep, bool training,
     /* Filters are never kept; at KEEP_INPUT the whole mixer runs again. */
     const bool again = keep == KEEP_INPUT;
     const int64_t flops =
-        SUM(flops_backward) + (again ? mixer_flops : 0) + convs * c.filter.flops_forward;
+        SUM(flops_backward) + (again ? mixer_flops : 0) + fills * c.filter.flops_forward;
     const int64_t bytes =
-        SUM(bytes_backward) + (again ? mixer_bytes : 0) + convs * c.filter.bytes_forward;
+        SUM(bytes_backward) + (again ? mixer_bytes : 0) + fills * c.filter.bytes_forward;
 #undef SUM
     cost->flops_backward =
         c.embed.flops_backward + m->layers * (flops + c.mlp.flops_backward) + top->flops_backward;
@@ -212,10 +224,11 @@ static status arenas_open(model *m, batch_shape s, const model_cost *cost)
     return STATUS_OK;
 }
 
-status model_prepare(model *m, batch_shape s, keep_level keep, bool training)
+status model_prepare(model *m, batch_shape whole, keep_level keep, bool training)
 {
     model_cost cost;
-    TRY(model_plan(m, s, keep, training, &cost));
+    const batch_shape s = context_shape(&m->share, whole);
+    TRY(model_plan(m, whole, keep, training, &cost));
     m->shape = (batch_shape){0, 0, 0};
     arenas_close(m);
     if (training && !model_gradients(m))

@@ -60,6 +60,7 @@ static embed_args args_of(bench *b, const embed_case *k, double dropout)
     a.seed = 5;
     a.step = 17;
     a.first_column = (int64_t)1 << 33; /* beyond 32 bits */
+    a.stride = k->s.Lp;
     return a;
 }
 

@@ -72,7 +72,7 @@ static void published(const char *name)
     assert_int_equal(trace_batch_read(golden, VOCABULARY_PADDED, true, &b), STATUS_OK);
     const parameter *p;
     const int n = model_parameters(f->m, &p);
-    assert_int_equal(trace_run(f, &b, 10, OUT), STATUS_OK);
+    assert_int_equal(trace_run(f, &b, 10, OUT, NULL), STATUS_OK);
     hid_t have, want;
     assert_int_equal(h5_open_read(OUT, &have), STATUS_OK);
     assert_int_equal(h5_open_read(golden, &want), STATUS_OK);

@@ -88,7 +88,11 @@ static void stages(void **state)
     assert_int_equal(s.n_stages, 1);
     assert_int_equal(s.steps, 10);
     c.stages[0].context_parallel = 2;
-    assert_int_equal(schedule_open(&c, false, &s), STATUS_USAGE);
+    c.train.context_parallel = 3;
+    c.train.steps = 1000;
+    assert_int_equal(schedule_open(&c, false, &s), STATUS_OK);
+    assert_int_equal(s.stages[0].context_parallel, 2);
+    assert_int_equal(s.stages[2].context_parallel, 3);
 }
 
 /* Every slot is dealt once, whatever the numbers; shards come in blocks; nobody has two more. */

@@ -69,6 +69,8 @@ status rows_adam_cpu(device *dev, const rows_adam_args *a, int64_t count, int64_
 status rows_catch_up_cpu(device *dev, const rows_adam_args *a, int64_t count, int64_t k,
                          const int32_t *unique, const float *p, const float *m, const float *v,
                          const int64_t *last, float *out);
+status pieces_copy_cpu(device *dev, const pieces_args *a, const void *from, void *to);
+status pieces_add_cpu(device *dev, const pieces_args *a, const float *from, float *to);
 
 /* The table's queries: bytes of workspace (kernels/ops.h). */
 size_t embed_workspace_cpu(const device *dev, const embed_args *a);

@@ -81,11 +81,14 @@ static void drop_tile(const embed_args *a, int64_t c0, int64_t T, float *x)
         return;
     const uint32_t limit = (uint32_t)(a->dropout * 4294967296.0);
     const float scale = (float)(1.0 / (1.0 - a->dropout));
+    uint64_t of[TILE]; /* columns of the whole */
+    for (int64_t j = 0; j < T; j++)
+        of[j] = (uint64_t)(a->first_column + (c0 + j) / a->s.Lp * a->stride + (c0 + j) % a->s.Lp);
     for (int64_t c = 0; c < a->d; c++) {
         float *row = x + c * TILE;
         uint32_t word[4];
         for (int64_t j = 0; j < T; j++) {
-            const uint64_t column = (uint64_t)(a->first_column + c0 + j), group = column / 4;
+            const uint64_t column = of[j], group = column / 4;
             if (j == 0 || column % 4 == 0)
                 rng_words(a->seed, RNG_DROPOUT, a->step,
                           (uint32_t)c | (uint32_t)(group >> 32) << 20, (uint32_t)group, word);

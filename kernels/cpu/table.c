@@ -52,4 +52,6 @@ const ops_table ops_cpu = {
     .rows_reduce = rows_reduce_cpu,
     .rows_adam = rows_adam_cpu,
     .rows_catch_up = rows_catch_up_cpu,
+    .pieces_copy = pieces_copy_cpu,
+    .pieces_add = pieces_add_cpu,
 };

@@ -160,6 +160,8 @@ status rows_adam_cuda(device *dev, const rows_adam_args *a, int64_t count, int64
 status rows_catch_up_cuda(device *dev, const rows_adam_args *a, int64_t count, int64_t k,
                           const int32_t *unique, const float *p, const float *m, const float *v,
                           const int64_t *last, float *out);
+status pieces_copy_cuda(device *dev, const pieces_args *a, const void *from, void *to);
+status pieces_add_cuda(device *dev, const pieces_args *a, const float *from, float *to);
 
 extern const ops_table ops_cuda;
 

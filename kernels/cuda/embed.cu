@@ -19,7 +19,8 @@ typedef struct {
     uint32_t limit; /* a word below it drops its value */
     float scale;
     uint32_t key[2], step[2];
-    uint64_t first; /* column */
+    uint64_t first; /* column of the whole; from a sequence to the next */
+    int64_t Lp, skip;
 } drop_terms;
 
 static drop_terms drop_prepare(const embed_args *a)
@@ -35,6 +36,8 @@ static drop_terms drop_prepare(const embed_args *a)
     t.step[0] = (uint32_t)a->step;
     t.step[1] = (uint32_t)(a->step >> 32);
     t.first = (uint64_t)a->first_column;
+    t.Lp = a->s.Lp;
+    t.skip = a->stride - a->s.Lp;
     return t;
 }
 
@@ -63,7 +66,8 @@ static __device__ inline float4 drop_four(const drop_terms *t, int64_t c, int64_
 {
     if (!t->on)
         return x;
-    const uint64_t column = t->first + (uint64_t)j;
+    const uint64_t before = t->skip ? (uint64_t)(j / t->Lp * t->skip) : 0;
+    const uint64_t column = t->first + (uint64_t)j + before;
     const unsigned skip = (unsigned)(column % 4);
     uint4 w = drop_words(t, c, column / 4);
     if (skip) {

@@ -53,4 +53,6 @@ const ops_table ops_cuda = {
     .rows_reduce = rows_reduce_cuda,
     .rows_adam = rows_adam_cuda,
     .rows_catch_up = rows_catch_up_cuda,
+    .pieces_copy = pieces_copy_cuda,
+    .pieces_add = pieces_add_cuda,
 };

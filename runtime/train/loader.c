@@ -42,7 +42,9 @@ static status make_bases(const loader_source *source, int64_t step, const stage 
 status loader_make(const loader_source *source, int64_t step, feed *into)
 {
     const stage *now = schedule_stage(source->plan, step);
-    const share mine = deal_share(now->slots, source->workers, source->worker);
+    const sharing_place at =
+        sharing_place_of(source->workers, source->worker, now->context_parallel);
+    const share mine = deal_share(now->slots, at.groups, at.group);
     if (into->L != now->seq_len || into->room < mine.count) {
         feed_close(into);
         TRY(feed_open(mine.count, now->seq_len, source->spans, into));

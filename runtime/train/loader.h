@@ -6,6 +6,7 @@
 #include "runtime/train/feed.h"
 #include "runtime/train/nucleotides.h"
 #include "runtime/train/schedule.h"
+#include "runtime/train/sharing.h"
 
 typedef struct {
     const dataset *data;

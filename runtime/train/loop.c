@@ -23,12 +23,14 @@ static status gradients(trainer *t, const feed *f, int64_t step, train_sums *sum
     TRY(device_clear(t->dev, model_gradients(t->m), (size_t)model_floats(t->m) * sizeof(float)));
     for (int64_t at = 0; at < f->n; at += t->micro_batch) {
         const int64_t n = f->n - at < t->micro_batch ? f->n - at : t->micro_batch;
-        batch now = feed_slice(f, at, n, classify);
+        const batch whole = feed_slice(f, at, n, classify);
+        batch now = sharing_cut(&t->share, &whole);
         now.step = (uint64_t)step;
         now.training = true;
         loss_sum loss = {0};
         const bool last = at + n == f->n && comm_size(t->roles.workers) > 1;
         TRY(model_backward(t->m, &now, &loss, last ? gradient_sum_ready : NULL, &t->sum));
+        TRY(sharing_wait(&t->share));
         TRY(device_wait(t->dev)); /* for the loss */
         sums->loss += loss.sum;
         sums->targets += loss.count;

@@ -78,10 +78,11 @@ static status sum_up(const model *m, const config *c, const plan_request *q, int
     const int64_t share = (p->sequences + p->data_parallel - 1) / p->data_parallel;
     p->micro_steps = (share + micro_batch - 1) / micro_batch;
     const int64_t micro_steps = (p->sequences + micro_batch - 1) / micro_batch;
+    const int64_t members = p->context_parallel; /* each does its part of a micro-step */
     p->flops_per_step =
-        micro_steps * (cost.flops_forward + (q->training ? cost.flops_backward : 0));
+        members * micro_steps * (cost.flops_forward + (q->training ? cost.flops_backward : 0));
     p->bytes_per_step =
-        micro_steps * (cost.bytes_forward + (q->training ? cost.bytes_backward : 0));
+        members * micro_steps * (cost.bytes_forward + (q->training ? cost.bytes_backward : 0));
     return STATUS_OK;
 }
 
@@ -107,6 +108,8 @@ status plan_make(model *m, const config *c, const plan_request *q, plan *out)
     memset(out, 0, sizeof *out);
     out->available = q->available;
     TRY(layout(c, q, out));
+    if (model_sharers(m) != out->context_parallel)
+        TRY(model_share(m, &(context_group){.size = (int)out->context_parallel}));
     if (q->sites_a_token > 0)
         model_expect_spans(m, q->sites_a_token);
 

@@ -162,6 +162,7 @@ status train_run(const train_request *ask, comm *world)
         if (st != STATUS_OK &&
             st != STATUS_STOPPED) /* the others may be where it will never come */
             gradient_sum_abort(&t->sum);
+        sharing_abort(&t->share);
         trainer_close(t);
         comm_free(&roles.workers);
     }

@@ -3,14 +3,20 @@
 
 #include <math.h>
 
-static void stage_add(schedule *s, const config *c, int64_t seq_len, int64_t steps)
+static void stage_add(schedule *s, const config *c, int64_t seq_len, int64_t steps,
+                      int64_t context_parallel)
 {
     int64_t first = s->n_stages ? s->stages[s->n_stages - 1].end : 0;
     int64_t end = steps < s->steps - first ? first + steps : s->steps;
     if (end == first && s->n_stages)
         return;
     int64_t slots = c->train.tokens_per_step / seq_len;
-    s->stages[s->n_stages] = (stage){s->n_stages, first, end, seq_len, slots < 1 ? 1 : slots};
+    s->stages[s->n_stages] = (stage){.index = s->n_stages,
+                                     .first = first,
+                                     .end = end,
+                                     .seq_len = seq_len,
+                                     .slots = slots < 1 ? 1 : slots,
+                                     .context_parallel = context_parallel};
     s->n_stages++;
 }
 
@@ -24,16 +30,10 @@ status schedule_open(const config *c, bool finetune, schedule *out)
     if (out->floor > 1)
         out->floor = 1;
     out->warmup = (int64_t)ceil(c->scheduler.warmup * (double)out->steps);
-    for (int i = 0; i < c->n_stages && !finetune; i++) {
-        if (c->stages[i].context_parallel > 1)
-            return fail(STATUS_USAGE,
-                        "%s: stages: context_parallel is %lld, this build trains each sequence on "
-                        "one worker; set it to 1",
-                        c->file, (long long)c->stages[i].context_parallel);
-        stage_add(out, c, c->stages[i].seq_len, c->stages[i].steps);
-    }
+    for (int i = 0; i < c->n_stages && !finetune; i++)
+        stage_add(out, c, c->stages[i].seq_len, c->stages[i].steps, c->stages[i].context_parallel);
     int64_t done = out->n_stages ? out->stages[out->n_stages - 1].end : 0;
-    stage_add(out, c, c->data.seq_len, out->steps - done);
+    stage_add(out, c, c->data.seq_len, out->steps - done, c->train.context_parallel);
     return STATUS_OK;
 }
 

@@ -8,7 +8,8 @@
 /* Steps first .. end - 1 train on windows of seq_len tokens. */
 typedef struct {
     int64_t index, first, end, seq_len;
-    int64_t slots; /* windows of the global batch */
+    int64_t slots;            /* windows of the global batch */
+    int64_t context_parallel; /* workers that share each of them */
 } stage;
 
 typedef struct {

@@ -15,15 +15,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Keys whose meaning is not built: refused by name, never passed over. */
 static status check_config(const config *c, bool finetune)
 {
-    const char *key = NULL, *instead = NULL;
-    if (c->train.context_parallel > 1)
-        key = "train.context_parallel above 1", instead = "1";
-    if (!key)
-        return c->data.tokens == TOKENS_NUCLEOTIDE ? nucleotides_check(c, finetune) : STATUS_OK;
-    return fail(STATUS_USAGE, "%s: this build cannot train with %s; use %s", c->file, key, instead);
+    return c->data.tokens == TOKENS_NUCLEOTIDE ? nucleotides_check(c, finetune) : STATUS_OK;
 }
 
 /* A class that nobody trains is learned to be nobody's. */
@@ -120,6 +114,7 @@ static status plan_stage(const trainer *t, const stage *s, plan *p)
         return fail(STATUS_MEMORY, "plan: no memory; use more memory");
     *c = *t->ask->config;
     c->data.seq_len = s->seq_len;
+    c->train.context_parallel = s->context_parallel;
     plan_request q = {.workers = t->workers, .training = true};
     device_room room;
     status st = device_room_of(t->dev, &room);
@@ -183,16 +178,46 @@ static status enter_validation(trainer *t)
     return t->counts ? validation_lookup(t, &t->lookup) : STATUS_OK;
 }
 
+/* The groups of a stage, where they are other than before. */
+static status share_stage(trainer *t, const stage *s)
+{
+    if (t->stage && t->stage->context_parallel == s->context_parallel)
+        return STATUS_OK;
+    sharing_close(&t->share);
+    TRY(sharing_open(t->roles.workers, s->context_parallel, t->dev, t->ask->config, &t->share));
+    return comm_agree(t->roles.workers, model_share(t->m, &t->share.group));
+}
+
+/* Before anything runs: can the workers be divided for every stage, and its windows for them? */
+static status check_stages(const trainer *t)
+{
+    for (int i = 0; i < t->sched.n_stages; i++) {
+        const stage *s = &t->sched.stages[i];
+        if (t->workers % s->context_parallel != 0)
+            return fail(STATUS_USAGE,
+                        "%s: context_parallel is %lld, which does not divide %d workers; change "
+                        "one of them",
+                        t->ask->config->file, (long long)s->context_parallel, t->workers);
+        TRY(context_check(s->seq_len, (int)s->context_parallel));
+    }
+    return STATUS_OK;
+}
+
 status trainer_enter_stage(trainer *t, int64_t step)
 {
     const stage *now = schedule_stage(&t->sched, step);
     if (now == t->stage)
         return STATUS_OK;
-    TRY(plan_stage(t, now, &t->memory));
+    TRY(share_stage(t, now));
+    TRY(comm_agree(t->roles.workers, plan_stage(t, now, &t->memory)));
     t->stage = now;
-    t->micro_batch = t->memory.micro_batch;
+    /* Members of a group go through their windows together. */
+    int64_t most = -t->memory.micro_batch;
+    TRY(comm_max_i64(t->roles.workers, &most, 1));
+    t->micro_batch = -most;
     const batch_shape shape = {t->micro_batch, now->seq_len, length_padded(now->seq_len)};
     TRY(model_prepare(t->m, shape, t->memory.keep, true));
+    TRY(sharing_prepare(&t->share, shape));
     t->step_flops = (double)t->memory.flops_per_step / t->workers;
     t->step_bytes = (double)t->memory.bytes_per_step / t->workers;
     return enter_validation(t);
@@ -203,6 +228,7 @@ static status open_all(trainer *t)
     const train_request *ask = t->ask;
     const config *c = ask->config;
     TRY(schedule_open(c, ask->finetune, &t->sched));
+    TRY(check_stages(t));
     TRY(open_data(t));
     TRY(open_model(t));
     TRY(plan_stage(t, schedule_stage(&t->sched, 0), &t->memory));
@@ -249,6 +275,7 @@ status trainer_open(trainer *t, const train_request *ask, const train_roles *rol
                    .worker = comm_rank(roles->workers),
                    .workers = comm_size(roles->workers),
                    .state = {.best_step = -1, .best_stage = -1},
+                   .share = {.group.size = 1},
                    .lookup = NAN};
     run_directory_checkpoints(ask->run, t->checkpoints);
     TRY(comm_agree(roles->workers, check_config(ask->config, ask->finetune)));
@@ -283,6 +310,7 @@ void trainer_close(trainer *t)
     feed_close(&t->validation);
     free(t->class_logits);
     gradient_sum_close(&t->sum);
+    sharing_close(&t->share);
     optimizer_close(&t->opt);
     model_close(&t->m);
     draws_close(&t->draws);

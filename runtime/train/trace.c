@@ -2,6 +2,7 @@
 #include "runtime/train/trace.h"
 
 #include "model/weights.h"
+#include "runtime/train/sharing.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -16,7 +17,9 @@
 typedef struct {
     model *m;
     device *dev;
-    batch b;
+    comm *world;
+    sharing share;
+    batch b; /* whole sequences */
     uint8_t *ids, *targets;
     int64_t *position;
     float *hidden, *logits; /* (d, B, Lp), (V, B, Lp) */
@@ -45,10 +48,29 @@ static status rates_make(tracing *t, int64_t steps)
     return device_view_close(&view, true, STATUS_OK);
 }
 
-static status tracing_open(tracing *t, model_file *f, const trace_batch *b, int64_t steps)
+/* train.context_parallel: all ranks share each sequence, or every one has all of them. */
+static status share(tracing *t, const config *c)
+{
+    const int64_t size = c->train.context_parallel;
+    if (size > 1 && size != comm_size(t->world))
+        return fail(STATUS_USAGE,
+                    "train.context_parallel: %lld, but %d ranks; start as many as share a sequence",
+                    (long long)size, comm_size(t->world));
+    if (size > 1 && model_position(t->m))
+        return fail(STATUS_USAGE, "train.context_parallel: trace compares rows of positions on one "
+                                  "rank alone; set it to 1");
+    TRY(context_check(t->b.s.L, (int)size));
+    TRY(sharing_open(t->world, size, t->dev, c, &t->share));
+    return model_share(t->m, &t->share.group);
+}
+
+static status tracing_open(tracing *t, model_file *f, const trace_batch *b, int64_t steps,
+                           comm *world)
 {
     memset(t, 0, sizeof *t);
     t->m = f->m;
+    t->world = world;
+    t->share.group.size = 1;
     t->dev = model_device(f->m);
     const batch_shape s = {b->B, b->L, length_padded(b->L)};
     const size_t columns = (size_t)(s.B * s.Lp);
@@ -83,12 +105,15 @@ static status tracing_open(tracing *t, model_file *f, const trace_batch *b, int6
     t->first = arena_take(&t->moments, bytes);
     t->second = arena_take(&t->moments, bytes);
     TRY(rates_make(t, steps));
-    return model_prepare(t->m, s, model_keep(&f->c), true);
+    TRY(share(t, &f->c));
+    TRY(model_prepare(t->m, s, model_keep(&f->c), true));
+    return sharing_prepare(&t->share, s);
 }
 
 static void tracing_close(tracing *t)
 {
     device_abandon(t->dev); /* it may read what follows */
+    sharing_close(&t->share);
     free(t->ids);
     free(t->targets);
     free(t->position);
@@ -102,6 +127,32 @@ static void tracing_close(tracing *t)
     device_arena_close(t->dev, &t->room);
     if (t->lr)
         device_memory_give(t->dev, t->lr);
+}
+
+/* Stretches of (rows, Lp) from all members to rank 0, in place. */
+static status gather(const tracing *t, int64_t rows, float *x)
+{
+    const int size = t->share.group.size;
+    if (size <= 1)
+        return STATUS_OK;
+    const batch_shape whole = t->b.s;
+    size_t *counts = calloc((size_t)size, sizeof *counts);
+    float *all = malloc((size_t)(rows * (whole.Lp + size * LENGTH_ALIGN)) * sizeof *all);
+    status st = counts && all ? STATUS_OK : out_of_memory();
+    for (int r = 0; st == STATUS_OK && r < size; r++)
+        counts[r] =
+            (size_t)(rows * length_padded(context_stretch_of(whole.L, size, r).count)) * sizeof *x;
+    if (st == STATUS_OK)
+        st = comm_gatherv(t->world, x, counts[comm_rank(t->world)], all, counts, 0);
+    const float *from = all;
+    for (int r = 0; st == STATUS_OK && comm_rank(t->world) == 0 && r < size; r++) {
+        const context_stretch p = context_stretch_of(whole.L, size, r);
+        for (int64_t i = 0; i < rows; i++, from += length_padded(p.count))
+            memcpy(x + i * whole.Lp + p.first, from, (size_t)p.count * sizeof *x);
+    }
+    free(counts);
+    free(all);
+    return st;
 }
 
 /* (c, B, Lp) -> (B, L, c), as the published model has it. */
@@ -185,12 +236,29 @@ static status write_first(const tracing *t, trace_writer *w, loss_sum loss)
     return write_rows(t, w, 1.0 / (double)loss.count);
 }
 
+/* Losses and gradients of all members. */
+static status sum(const tracing *t, loss_sum *loss)
+{
+    if (t->share.group.size <= 1)
+        return STATUS_OK;
+    double v[2] = {loss->sum, (double)loss->count};
+    device_view g;
+    TRY(comm_sum_f64(t->world, v, 2));
+    *loss = (loss_sum){.sum = v[0], .count = (int64_t)v[1]};
+    TRY(device_view_open(t->dev, model_gradients(t->m), (size_t)model_floats(t->m) * sizeof(float),
+                         true, &g));
+    return device_view_close(&g, true, comm_sum_f32(t->world, g.host, model_floats(t->m)));
+}
+
 static status backward(tracing *t, loss_sum *loss)
 {
+    const batch mine = sharing_cut(&t->share, &t->b);
     TRY(device_clear(t->dev, model_gradients(t->m), (size_t)model_floats(t->m) * sizeof(float)));
     model_rows_clear(t->m);
-    TRY(model_backward(t->m, &t->b, loss, NULL, NULL));
+    TRY(model_backward(t->m, &mine, loss, NULL, NULL));
+    TRY(sharing_wait(&t->share));
     TRY(device_wait(t->dev));
+    TRY(sum(t, loss));
     if (loss->count == 0)
         return fail(STATUS_DATA, "trace: the batch has no target; give target_ids below 255");
     return STATUS_OK;
@@ -278,15 +346,23 @@ static status update(tracing *t, int64_t step, int64_t count, double norm)
     return STATUS_OK;
 }
 
-status trace_run(model_file *f, const trace_batch *b, int64_t steps, const char *path)
+static status forward(tracing *t, loss_sum *loss)
+{
+    const batch mine = sharing_cut(&t->share, &t->b);
+    const model_outputs out = {.hidden = t->hidden, .logits = t->logits};
+    TRY(model_forward(t->m, &mine, &out, loss));
+    TRY(gather(t, model_config(t->m)->model.d_model * t->b.s.B, t->hidden));
+    return gather(t, VOCABULARY_PADDED * t->b.s.B, t->logits);
+}
+
+status trace_run(model_file *f, const trace_batch *b, int64_t steps, const char *path, comm *world)
 {
     tracing t;
     trace_writer *w = NULL;
     loss_sum loss;
     status st;
-    TRY_GOTO(done, tracing_open(&t, f, b, steps));
-    TRY_GOTO(done, model_forward(t.m, &t.b,
-                                 &(model_outputs){.hidden = t.hidden, .logits = t.logits}, &loss));
+    TRY_GOTO(done, tracing_open(&t, f, b, steps, world));
+    TRY_GOTO(done, forward(&t, &loss));
     TRY_GOTO(done, backward(&t, &loss));
     if (path) {
         TRY_GOTO(done, trace_writer_open(path, &w));

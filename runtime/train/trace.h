@@ -8,7 +8,9 @@
 #include "io/trace_file.h"
 #include "runtime/train/model_file.h"
 
-/* `path` NULL: compute, write nothing (the other ranks of a job). */
-status trace_run(model_file *f, const trace_batch *b, int64_t optimizer_steps, const char *path);
+/* `path` NULL: compute, write nothing (the other ranks of a job). With train.context_parallel above
+ * 1 the ranks of `world`, as many, share the sequences; otherwise it is not used. */
+status trace_run(model_file *f, const trace_batch *b, int64_t optimizer_steps, const char *path,
+                 comm *world);
 
 #endif

@@ -60,6 +60,7 @@ typedef struct {
     schedule sched;
     optimizer opt;
     gradient_sum sum;
+    sharing share; /* of this stage's sequences */
     train_state state;
     loader *load;
     saver *save;

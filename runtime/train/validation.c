@@ -45,13 +45,15 @@ static status fill(trainer *t, int64_t from, int64_t n)
 
 status validation_run(trainer *t, train_sums *sums)
 {
-    const share mine = deal_share(t->validation_windows, t->workers, t->worker);
+    const sharing_place place = sharing_place_of(t->workers, t->worker, t->stage->context_parallel);
+    const share mine = deal_share(t->validation_windows, place.groups, place.group);
     const bool classify = t->ask->finetune;
     *sums = (train_sums){0};
     for (int64_t at = 0; at < mine.count; at += t->micro_batch) {
         const int64_t left = mine.count - at, n = left < t->micro_batch ? left : t->micro_batch;
         TRY(fill(t, mine.first + at, n));
-        const batch b = feed_slice(&t->validation, 0, n, classify);
+        const batch whole = feed_slice(&t->validation, 0, n, classify);
+        const batch b = sharing_cut(&t->share, &whole);
         const model_outputs out = {.class_logits = classify ? t->class_logits : NULL};
         loss_sum loss = {0};
         TRY(model_forward(t->m, &b, &out, &loss));

@@ -52,10 +52,10 @@ std::shared_ptr<plan> find(cufftHandle handle)
     return it->second;
 }
 
-/* Runs on the stream. */
-void transform(plan &p, float *real, cufftComplex *spectrum)
+/* Runs on the stream, in the work area that the plan had when it was called. */
+void transform(plan &p, void *work, float *real, cufftComplex *spectrum)
 {
-    memset(p.work, 0xFF, p.work_bytes);
+    memset(work, 0xFF, p.work_bytes);
     fftwf_complex *complex = (fftwf_complex *)spectrum;
     const bool in_place = (void *)real == (void *)spectrum;
     fftwf_plan &f = p.fftw[in_place];
@@ -86,7 +86,8 @@ cufftResult run(cufftHandle handle, cufftType type, float *real, cufftComplex *s
         hostcuda::fault("cuFFT: a transform without its work area");
     hostcuda::memory_inside(real, p->real_bytes(), "cuFFT: the real side");
     hostcuda::memory_inside(spectrum, p->complex_bytes(), "cuFFT: the spectrum");
-    hostcuda::enqueue(p->stream, "cuFFT", [p, real, spectrum] { transform(*p, real, spectrum); });
+    hostcuda::enqueue(p->stream, "cuFFT",
+                      [p, work = p->work, real, spectrum] { transform(*p, work, real, spectrum); });
     return CUFFT_SUCCESS;
 }
 
