@@ -420,7 +420,9 @@ static void switched_on_by_step(void **state)
 static void make(const dataset *d, const draws *x, int workers, int worker, int64_t step, feed *f)
 {
     const schedule plan = {
-        .steps = 10, .n_stages = 1, .stages = {{.end = 10, .seq_len = 40, .slots = 22}}};
+        .steps = 10,
+        .n_stages = 1,
+        .stages = {{.end = 10, .seq_len = 40, .slots = 22, .context_parallel = 1}}};
     const loader_source source = {.data = d,
                                   .draws = x,
                                   .plan = &plan,
