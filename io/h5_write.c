@@ -25,8 +25,8 @@
 /* ---- one column ---- */
 
 /* Layout of a column of n rows of `width` elements: whole, or in chunks with the three filters. */
-status h5_write_layout(const h5_writer *w, int ndim, int64_t rows, int64_t width, bool table,
-                       int64_t *chunk_rows, hid_t *plist)
+static status layout(const h5_writer *w, int ndim, int64_t rows, int64_t width, bool table,
+                     int64_t *chunk_rows, hid_t *plist)
 {
     status st = STATUS_OK;
     hsize_t chunk[2] = {0, (hsize_t)width};
@@ -46,6 +46,22 @@ status h5_write_layout(const h5_writer *w, int ndim, int64_t rows, int64_t width
     return STATUS_OK;
 failed:
     h5_close(plist);
+    return st;
+}
+
+status h5_write_create(const h5_writer *w, const char *name, hid_t type, int ndim, int64_t rows,
+                       int64_t width, bool table, int64_t *chunk_rows, hid_t *set)
+{
+    status st = STATUS_OK;
+    hid_t space = H5_NONE, plist = H5_NONE;
+    const hsize_t dims[2] = {(hsize_t)rows, (hsize_t)width};
+    TRY_GOTO(done, layout(w, ndim, rows, width, table, chunk_rows, &plist));
+    TRY_H5_GOTO(done, STATUS_INTERNAL, w->path, space = H5Screate_simple(ndim, dims, NULL));
+    TRY_H5_GOTO(done, STATUS_RESOURCE, w->path,
+                *set = H5Dcreate2(w->file, name, type, space, H5P_DEFAULT, plist, H5P_DEFAULT));
+done:
+    h5_close(&space);
+    h5_close(&plist);
     return st;
 }
 
@@ -93,14 +109,10 @@ status h5_write_column(const h5_writer *w, const char *name, hid_t type, int ndi
                        int64_t width, bool table, int64_t first, int64_t count, const void *data)
 {
     status st = STATUS_OK;
-    hid_t space = H5_NONE, plist = H5_NONE, set = H5_NONE;
-    hsize_t dims[2] = {(hsize_t)rows, (hsize_t)width};
+    hid_t set = H5_NONE;
     int64_t chunk_rows = 1;
     size_t row_bytes = H5Tget_size(type) * (size_t)width;
-    TRY_GOTO(done, h5_write_layout(w, ndim, rows, width, table, &chunk_rows, &plist));
-    TRY_H5_GOTO(done, STATUS_INTERNAL, w->path, space = H5Screate_simple(ndim, dims, NULL));
-    TRY_H5_GOTO(done, STATUS_RESOURCE, w->path,
-                set = H5Dcreate2(w->file, name, type, space, H5P_DEFAULT, plist, H5P_DEFAULT));
+    TRY_GOTO(done, h5_write_create(w, name, type, ndim, rows, width, table, &chunk_rows, &set));
     if (rows == 0)
         goto done;
     int64_t step = chunk_rows * ROUND_CHUNKS, rounds = (count + step - 1) / step;
@@ -113,8 +125,6 @@ status h5_write_column(const h5_writer *w, const char *name, hid_t type, int ndi
     }
 done:
     h5_close(&set);
-    h5_close(&space);
-    h5_close(&plist);
     return comm_agree(w->c, st);
 }
 

@@ -39,11 +39,11 @@ status h5_write_stretches(const h5_writer *w, int64_t mine, int64_t **begin);
 status h5_write_spread(const h5_writer *w, const char *name, hid_t type, const int64_t *begin,
                        const void *data);
 
-/* The parts of a column, for a writer that has its own way through it: the layout (*plist to be
- * closed), and one collective write of rows [first, first + count); count 0 takes part without
- * data. */
-status h5_write_layout(const h5_writer *w, int ndim, int64_t rows, int64_t width, bool table,
-                       int64_t *chunk_rows, hid_t *plist);
+/* The parts of a column, for a writer that has its own way through it: the data set, collectively
+ * (*set to be closed; *chunk_rows a chunk), and one collective write of rows [first, first +
+ * count); count 0 takes part without data. */
+status h5_write_create(const h5_writer *w, const char *name, hid_t type, int ndim, int64_t rows,
+                       int64_t width, bool table, int64_t *chunk_rows, hid_t *set);
 status h5_write_rows(const h5_writer *w, hid_t set, hid_t type, int ndim, int64_t width,
                      int64_t first, int64_t count, const void *data);
 

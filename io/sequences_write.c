@@ -94,16 +94,12 @@ done:
 static status bases_write(const h5_writer *w, const sequences_part *p)
 {
     const int size = comm_size(w->c), rank = comm_rank(w->c);
-    const hsize_t dims[1] = {(hsize_t)p->n_bytes};
     const int64_t chunks = (p->n_bytes + DATASET_CHUNK - 1) / DATASET_CHUNK;
-    hid_t space = H5_NONE, plist = H5_NONE, set = H5_NONE;
+    hid_t set = H5_NONE;
     int64_t chunk_rows;
     status st = STATUS_OK;
-    TRY_GOTO(done, h5_write_layout(w, 1, p->n_bytes, 1, false, &chunk_rows, &plist));
-    TRY_H5_GOTO(done, STATUS_INTERNAL, w->path, space = H5Screate_simple(1, dims, NULL));
-    TRY_H5_GOTO(
-        done, STATUS_RESOURCE, w->path,
-        set = H5Dcreate2(w->file, "/base", H5T_STD_U8LE, space, H5P_DEFAULT, plist, H5P_DEFAULT));
+    TRY_GOTO(done,
+             h5_write_create(w, "/base", H5T_STD_U8LE, 1, p->n_bytes, 1, false, &chunk_rows, &set));
     for (int64_t round = 0; round * size < chunks; round++) {
         const int64_t k = round * size + rank, at = k * DATASET_CHUNK;
         const int64_t left = p->n_bytes - at, n = left < 0               ? 0
@@ -115,8 +111,6 @@ static status bases_write(const h5_writer *w, const sequences_part *p)
     }
 done:
     h5_close(&set);
-    h5_close(&space);
-    h5_close(&plist);
     return comm_agree(w->c, st);
 }
 
