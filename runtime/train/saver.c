@@ -41,7 +41,8 @@ struct saver {
     double stall_s;
     void *scratch; /* a block as it lies in the table */
     save_writer *writer;
-    char *early; /* a place for the next checkpoint, come before this one's end was heard */
+    char *place; /* room for the message that says where this one lies in the file */
+    bool early;  /* it holds that of the next one, come before this one's end was heard */
     failure end;
 };
 
@@ -55,8 +56,10 @@ status saver_open(const saver_place *at, saver **out)
     s->at = *at;
     s->room = 3 * model_parameters(at->m, &list) + 5 * ROW_TABLES + 1 + SITE_TENSORS;
     s->tensors = calloc((size_t)s->room, sizeof *s->tensors);
-    status st = s->tensors ? save_writer_open(s->room, at->d, &s->writer)
-                           : fail(STATUS_MEMORY, "checkpoint: no memory; use more memory");
+    s->place = calloc(1, sizeof(save_place) + (size_t)s->room * sizeof(int64_t));
+    status st = s->tensors && s->place
+                    ? save_writer_open(s->room, at->d, &s->writer)
+                    : fail(STATUS_MEMORY, "checkpoint: no memory; use more memory");
     if (st != STATUS_OK) {
         saver_close(&s);
         return st;
@@ -77,7 +80,7 @@ void saver_close(saver **s)
     }
     free((*s)->tensors);
     free((*s)->scratch);
-    free((*s)->early);
+    free((*s)->place);
     free(*s);
     *s = NULL;
 }
@@ -363,49 +366,30 @@ static status copy_some(saver *s, double copy_s)
 
 /* ---- messages ---- */
 
-/* The next place that has come, or NULL. */
-static status next_place(saver *s, char **out)
+/* The place of this checkpoint, if it has come. Worker 0 may have heard of the end and asked for
+ * the next one before this worker looks: then the end and the next place are both in the mail, and
+ * the place stays until its checkpoint is taken. */
+static status take_place(saver *s)
 {
     const size_t size = sizeof(save_place) + (size_t)s->n * sizeof(int64_t);
     int from = 0;
     size_t bytes = 0;
-    *out = s->early;
-    s->early = NULL;
-    if (*out)
-        return STATUS_OK;
-    char *text = malloc(size);
-    if (!text)
-        return fail(STATUS_MEMORY, "checkpoint: no memory; use more memory");
-    const status st = comm_poll(s->at.world, &from, TAG_PLACE, text, size, &bytes);
-    if (st == STATUS_OK && bytes == size)
-        *out = text;
-    else
-        free(text);
-    return st;
-}
-
-/* Worker 0 may have heard of the end and asked for the next checkpoint before this worker looks:
- * then the end and the next place are both in the mail. */
-static status take_place(saver *s)
-{
-    char *text = NULL, path[1100];
+    save_place head;
     if (s->placed)
         return STATUS_OK;
-    TRY(next_place(s, &text));
-    if (!text)
-        return STATUS_OK;
-    save_place head;
-    memcpy(&head, text, sizeof head);
-    if (head.step > s->step) {
-        s->early = text;
-        return STATUS_OK;
+    if (!s->early) {
+        TRY(comm_poll(s->at.world, &from, TAG_PLACE, s->place, size, &bytes));
+        if (bytes != size)
+            return STATUS_OK;
     }
-    if (head.step == s->step) {
-        checkpoint_part_path(s->at.dir, s->step, path);
-        save_writer_start(s->writer, path, (const int64_t *)(void *)(text + sizeof head), s->n);
-        s->placed = true;
-    }
-    free(text);
+    memcpy(&head, s->place, sizeof head);
+    s->early = head.step > s->step;
+    if (head.step != s->step)
+        return STATUS_OK;
+    char path[1100];
+    checkpoint_part_path(s->at.dir, s->step, path);
+    save_writer_start(s->writer, path, (const int64_t *)(void *)(s->place + sizeof head), s->n);
+    s->placed = true;
     return STATUS_OK;
 }
 
