@@ -385,7 +385,8 @@ static status passage_open(passage *x)
         x->held[i] = take_wide(m, &m->workspace, held);
         if (!x->held[i])
             return arena_short(&m->workspace);
-        TRY(device_clear(m->dev, x->held[i], (size_t)(held * wide_bytes(m))));
+        if (i < job->n_in) /* what the work writes it writes with its pads */
+            TRY(device_clear(m->dev, x->held[i], (size_t)(held * wide_bytes(m))));
     }
     return STATUS_OK;
 }
@@ -441,7 +442,9 @@ batch_shape context_whole(const model *m, batch_shape s)
     return (batch_shape){s.B, m->on.whole, length_padded(m->on.whole)};
 }
 
-status context_wait(const model *m)
+status model_wait(model *m)
 {
-    return m->share.gpus ? comm_device_wait(m->share.gpus, "context") : STATUS_OK;
+    if (m->share.gpus)
+        TRY(comm_device_wait(m->share.gpus, "context"));
+    return device_wait(m->dev);
 }

@@ -111,8 +111,7 @@ status lend_batch(model *m, const batch *b)
     m->on = *b;
     if (device_is_host(m->dev))
         return STATUS_OK;
-    TRY(context_wait(m));
-    TRY(device_wait(m->dev)); /* the batch before has been read */
+    TRY(model_wait(m)); /* the batch before has been read */
     const size_t columns = (size_t)(b->s.B * b->s.Lp), B = (size_t)b->s.B;
     m->on.ids = x->ids;
     TRY(device_upload(m->dev, x->ids, b->ids, columns));
@@ -193,8 +192,7 @@ status outputs_give(model *m, const batch *b, const model_outputs *out, model_ou
     const int n = outputs_list(m, b, out, on, wanted, there, bytes);
     for (int i = 0; i < n; i++)
         TRY(device_download(m->dev, wanted[i], *there[i], (size_t)bytes[i]));
-    TRY(context_wait(m));
-    return device_wait(m->dev);
+    return model_wait(m);
 }
 
 void lend_free(model *m)

@@ -168,4 +168,8 @@ typedef void (*bucket_ready)(void *context, int64_t first, int64_t count);
 status model_backward(model *m, const batch *b, loss_sum *loss, bucket_ready on_bucket,
                       void *context);
 
+/* device_wait for what the passes queued, exchanges of shared sequences included: alone it would
+ * not notice a worker that is gone. */
+status model_wait(model *m);
+
 #endif

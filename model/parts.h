@@ -184,8 +184,6 @@ int64_t context_groups(const model *m, int64_t L); /* how often */
 int64_t context_fill(const model *m, int64_t L);
 int64_t context_fills(const model *m, int64_t L);
 context_stretch context_fill_of(const model *m, int64_t L, int64_t c);
-/* Before a device_wait, which would not notice a worker that is gone. */
-status context_wait(const model *m);
 /* Workspace of context_channels beside the work's own, for so many tensors. */
 int64_t context_bytes(const model *m, batch_shape whole, int tensors);
 

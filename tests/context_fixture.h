@@ -161,9 +161,7 @@ static void way_run(const context_case *k, device *dev, const context_group *g, 
     OK(model_forward(w->m, &plain, &out, &loss));
     OK(device_clear(dev, model_gradients(w->m), (size_t)model_floats(w->m) * sizeof(float)));
     OK(model_backward(w->m, &b, &again, NULL, NULL));
-    if (g->gpus)
-        OK(comm_device_wait(g->gpus, "context"));
-    OK(device_wait(dev));
+    OK(model_wait(w->m));
     w->loss = again.sum;
     w->targets = again.count;
     w->gradient = copy_of(dev, model_gradients(w->m), model_floats(w->m));

@@ -1,6 +1,8 @@
 /* Gradients over the workers: see gradient_sum.h. */
 #include "runtime/train/gradient_sum.h"
 
+#include "runtime/train/worker_device.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -25,8 +27,6 @@ void gradient_sum_open(const device *dev, float *at, int64_t floats, comm *worke
 
 status gradient_sum_connect(gradient_sum *g, const config *c)
 {
-    static const comm_backend BACKEND[] = {
-        [BACKEND_AUTO] = COMM_AUTO, [BACKEND_MPI] = COMM_MPI, [BACKEND_NCCL] = COMM_NCCL};
     if (device_is_host(g->dev))
         return comm_agree(g->workers, c->comm.backend != BACKEND_NCCL
                                           ? STATUS_OK
@@ -36,10 +36,7 @@ status gradient_sum_connect(gradient_sum *g, const config *c)
                                                  c->file));
     if (comm_size(g->workers) == 1)
         return STATUS_OK;
-    return comm_device_open(g->workers, g->dev->ordinal, g->dev->stream,
-                            &(comm_device_options){.backend = BACKEND[c->comm.backend],
-                                                   .deterministic = c->comm.deterministic},
-                            &g->gpus);
+    return worker_gpus_open(g->workers, g->dev, c, &g->gpus);
 }
 
 void gradient_sum_abort(gradient_sum *g)

@@ -30,8 +30,7 @@ static status gradients(trainer *t, const feed *f, int64_t step, train_sums *sum
         loss_sum loss = {0};
         const bool last = at + n == f->n && comm_size(t->roles.workers) > 1;
         TRY(model_backward(t->m, &now, &loss, last ? gradient_sum_ready : NULL, &t->sum));
-        TRY(sharing_wait(&t->share));
-        TRY(device_wait(t->dev)); /* for the loss */
+        TRY(model_wait(t->m)); /* for the loss */
         sums->loss += loss.sum;
         sums->targets += loss.count;
     }

@@ -1,17 +1,7 @@
 /* Groups of workers that share sequences: see sharing.h. */
 #include "runtime/train/sharing.h"
 
-static status connect(const device *dev, const config *c, sharing *s)
-{
-    static const comm_backend BACKEND[] = {
-        [BACKEND_AUTO] = COMM_AUTO, [BACKEND_MPI] = COMM_MPI, [BACKEND_NCCL] = COMM_NCCL};
-    if (device_is_host(dev))
-        return STATUS_OK;
-    return comm_device_open(s->members, dev->ordinal, dev->stream,
-                            &(comm_device_options){.backend = BACKEND[c->comm.backend],
-                                                   .deterministic = c->comm.deterministic},
-                            &s->gpus);
-}
+#include "runtime/train/worker_device.h"
 
 status sharing_open(comm *workers, int64_t size, const device *dev, const config *c, sharing *out)
 {
@@ -20,7 +10,8 @@ status sharing_open(comm *workers, int64_t size, const device *dev, const config
         return STATUS_OK;
     const int rank = comm_rank(workers);
     TRY(comm_split(workers, rank / (int)size, rank, &out->members));
-    TRY(comm_agree(workers, connect(dev, c, out)));
+    if (!device_is_host(dev))
+        TRY(comm_agree(workers, worker_gpus_open(out->members, dev, c, &out->gpus)));
     out->group = (context_group){out->members, out->gpus, (int)size};
     return STATUS_OK;
 }
@@ -36,11 +27,6 @@ void sharing_close(sharing *s)
     comm_free(&s->members);
     shared_batch_close(&s->cut);
     *s = (sharing){.group.size = 1};
-}
-
-status sharing_wait(const sharing *s)
-{
-    return s->gpus ? comm_device_wait(s->gpus, "context") : STATUS_OK;
 }
 
 status sharing_prepare(sharing *s, batch_shape whole)

@@ -28,10 +28,6 @@ status sharing_open(comm *workers, int64_t size, const device *dev, const config
 void sharing_close(sharing *s);
 void sharing_abort(sharing *s);
 
-/* Exchanges of the passes so far have come: before device_wait, which would not notice a worker
- * that is gone. */
-status sharing_wait(const sharing *s);
-
 /* Room for batches of this shape, and a batch cut to this worker's stretch. */
 status sharing_prepare(sharing *s, batch_shape whole);
 batch sharing_cut(sharing *s, const batch *whole);

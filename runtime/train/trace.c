@@ -256,8 +256,7 @@ static status backward(tracing *t, loss_sum *loss)
     TRY(device_clear(t->dev, model_gradients(t->m), (size_t)model_floats(t->m) * sizeof(float)));
     model_rows_clear(t->m);
     TRY(model_backward(t->m, &mine, loss, NULL, NULL));
-    TRY(sharing_wait(&t->share));
-    TRY(device_wait(t->dev));
+    TRY(model_wait(t->m));
     TRY(sum(t, loss));
     if (loss->count == 0)
         return fail(STATUS_DATA, "trace: the batch has no target; give target_ids below 255");

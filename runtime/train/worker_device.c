@@ -79,3 +79,13 @@ status worker_device_open(comm *workers, device_kind asked, int threads, device 
     (*out)->checked = check && strcmp(check, "1") == 0;
     return STATUS_OK;
 }
+
+status worker_gpus_open(comm *group, const device *dev, const config *c, comm_device **out)
+{
+    static const comm_backend BACKEND[] = {
+        [BACKEND_AUTO] = COMM_AUTO, [BACKEND_MPI] = COMM_MPI, [BACKEND_NCCL] = COMM_NCCL};
+    return comm_device_open(group, dev->ordinal, dev->stream,
+                            &(comm_device_options){.backend = BACKEND[c->comm.backend],
+                                                   .deterministic = c->comm.deterministic},
+                            out);
+}

@@ -3,8 +3,9 @@
 #ifndef CROCUTA_TRAIN_WORKER_DEVICE_H
 #define CROCUTA_TRAIN_WORKER_DEVICE_H
 
-#include "comm/comm.h"
+#include "comm/comm_device.h"
 #include "kernels/device.h"
+#include "runtime/core/config.h"
 
 /* CUDA: GPU number local rank, or, where a worker sees fewer GPUs than its node has workers (a
  * scheduler gave each its own), local rank modulo their number. Two workers on one GPU are refused
@@ -13,5 +14,9 @@
  * CROCUTA_CHECK_DEVICE=1 every operation is waited for and what it wrote looked through, to find
  * the one that fails or makes a NaN. Collective: the status is that of all workers. */
 status worker_device_open(comm *workers, device_kind asked, int threads, device **out);
+
+/* Connects the GPUs of a group of workers, as comm.backend and comm.deterministic say; `dev` is
+ * this worker's. Collective, as comm_device_open. */
+status worker_gpus_open(comm *group, const device *dev, const config *c, comm_device **out);
 
 #endif
