@@ -155,6 +155,15 @@ static inline dataset_part fixture_part(fixture *f, int rank, int size)
     return p;
 }
 
+/* Makes a fixture and writes it as the data set `path`, every rank of c its part. */
+static inline status fixture_write(fixture *f, const fixture_shape *shape, uint64_t seed, comm *c,
+                                   const char *path)
+{
+    fixture_make(f, shape, seed);
+    const dataset_part part = fixture_part(f, comm_rank(c), comm_size(c));
+    return dataset_write(path, c, &part, NULL);
+}
+
 static inline void fixture_free(fixture *f)
 {
     free(f->people);

@@ -9,10 +9,9 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from training import CONFIG, check, command, done, end, journal, losses, run
+from training import CONFIG, check, command, disturb, done, end, journal, losses, run
 
 STEPS = 400
 TIMEOUT_S = 3
@@ -22,22 +21,9 @@ OPTIONS = ["-q", "--threads", 1, f"train.steps={STEPS}", "train.eval_every=0", "
 def disturbed(what, config, path, number, worker, ranks, more):
     """Ends a job by a signal to one worker once a checkpoint is there. -> stderr, exit status, seconds it took."""
     job = subprocess.Popen(command("pretrain", config, "-o", path, *OPTIONS, *more, ranks=ranks), stderr=subprocess.PIPE, text=True)
-    latest, start = os.path.join(path, "checkpoints", "latest"), time.time()
-    while time.time() - start < 60 and not os.path.exists(latest):
-        time.sleep(0.01)
-    workers = json.load(open(os.path.join(path, "workers.json")))
-    seat = workers[worker]
+    seat, error, seconds = disturb(what, job, path, number, worker)
     check(what, seat["worker"] == worker, seat)
-    os.kill(seat["process"], number)
-    begun = time.time()
-    try:
-        error = job.communicate(timeout=60)[1]
-    except subprocess.TimeoutExpired:
-        for w in workers:
-            os.kill(w["process"], signal.SIGKILL)
-        error = job.communicate()[1]
-        check(what, False, "it goes on")
-    return error, job.returncode, time.time() - begun, seat
+    return error, job.returncode, seconds, seat
 
 
 def named(what, path, seat, words):

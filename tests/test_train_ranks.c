@@ -199,9 +199,7 @@ int main(int argc, char **argv)
     fixture f;
     const fixture_shape shape = {
         .people = 30, .chromosomes = 2, .sites = 300, .carried = 400, .gap_every = 150};
-    fixture_make(&f, &shape, 5);
-    const dataset_part part = fixture_part(&f, comm_rank(world), comm_size(world));
-    if (dataset_write(path, world, &part, NULL) != STATUS_OK)
+    if (fixture_write(&f, &shape, 5, world, path) != STATUS_OK)
         return 1;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pretraining),

@@ -2,8 +2,10 @@
 the journals of a run."""
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 
 CROCUTA = os.environ["CROCUTA"]
 SOURCE = os.environ["CROCUTA_SOURCE"]
@@ -65,6 +67,26 @@ def losses(path, split="train"):
 def committed(path):
     d = os.path.join(path, "checkpoints")
     return sorted(f for f in os.listdir(d) if f.endswith(".h5") and os.path.exists(os.path.join(d, f[:-3] + ".json")))
+
+
+def disturb(what, job, path, number, worker):
+    """A signal to a worker of a running job (Popen) once it has a checkpoint -> its line in workers.json, stderr, and the
+    seconds until the job has ended; one that goes on is a failure, and is killed."""
+    latest, start = os.path.join(path, "checkpoints", "latest"), time.time()
+    while time.time() - start < 60 and not os.path.exists(latest):
+        time.sleep(0.01)
+    with open(os.path.join(path, "workers.json")) as f:
+        workers = json.load(f)
+    os.kill(workers[worker]["process"], number)
+    begun = time.time()
+    try:
+        error = job.communicate(timeout=60)[1]
+    except subprocess.TimeoutExpired:
+        for w in workers:
+            os.kill(w["process"], signal.SIGKILL)
+        error = job.communicate()[1]
+        check(what, False, "it goes on")
+    return workers[worker], error, time.time() - begun
 
 
 def end():

@@ -11,11 +11,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 
 SOURCE = os.environ["CROCUTA_SOURCE"]
 sys.path.insert(0, os.path.join(SOURCE, "tests"))
-from training import DATA, check, command, committed, done, end, journal, losses, refused, run
+from training import DATA, check, command, committed, disturb, done, end, journal, losses, refused, run
 
 PART = sys.argv[1]  # far, course, kernels or failures
 ENVIRONMENT = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0", "HOSTCUDA_DEVICES": "2", "OMP_NUM_THREADS": "1"}
@@ -113,18 +112,7 @@ def disturbed(what, config, path, number, worker, more):
     """A job on two GPUs that gets a signal once it has a checkpoint. -> exit status, stderr."""
     line = command("pretrain", config, "-o", path, "--device", "cuda", "--threads", 1, *more, ranks=3)
     job = subprocess.Popen(line, stderr=subprocess.PIPE, text=True, env={**ENVIRONMENT, "HOSTCUDA_FAR": "all"})
-    start = time.time()
-    while time.time() - start < 60 and not os.path.exists(os.path.join(path, "checkpoints", "latest")):
-        time.sleep(0.01)
-    workers = json.load(open(os.path.join(path, "workers.json")))
-    os.kill(workers[worker]["process"], number)
-    try:
-        error = job.communicate(timeout=60)[1]
-    except subprocess.TimeoutExpired:
-        for w in workers:
-            os.kill(w["process"], signal.SIGKILL)
-        error = job.communicate()[1]
-        check(what, False, "it goes on")
+    _, error, _ = disturb(what, job, path, number, worker)
     check(f"{what}: there is a checkpoint", committed(path), os.listdir(path))
     return job.returncode, error
 
