@@ -146,9 +146,14 @@ class Cluster:
         return found
 
     def lose(self, node):
-        """The node dies: its slurmd and everything below it, at once."""
+        """The node dies: its slurmd and everything below it, at once. Its daemons stand still first: one that sees a job's
+        process die before its own turn comes would report a job that was killed, not a node that is gone."""
+        self.daemons[node].send_signal(signal.SIGSTOP)
         mine = self.processes(f"SLURMD_NODENAME={node}")
-        for pid in set(mine) | {parent(p) for p in mine if command_of(parent(p)).startswith("slurmstepd")}:
+        steps = {parent(p) for p in mine if command_of(parent(p)).startswith("slurmstepd")}
+        for pid in steps:
+            kill(pid, signal.SIGSTOP)
+        for pid in set(mine) | steps:
             kill(pid)
         self.daemons[node].kill()
         self.daemons[node].wait()
@@ -197,10 +202,10 @@ def command_of(pid):
         return ""
 
 
-def kill(pid):
+def kill(pid, number=signal.SIGKILL):
     try:
         if pid > 1:
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, number)
     except OSError:
         pass
 
