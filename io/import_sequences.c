@@ -19,6 +19,7 @@ typedef struct {
     sequence s;
     char *name, *description;
     const sequence_row *row; /* of the table, NULL: there is none */
+    int64_t from, to;        /* bases of the file's sequence, from 1, inclusive */
 } record;
 
 typedef struct {
@@ -33,8 +34,9 @@ typedef struct {
     const char **file_of;
     record *list;
     int64_t n, room, n_left, left_room;
-    bool skip; /* the sequence that is being read is left out */
 
+    int64_t current; /* the record that the next letters may belong to; n: none */
+    int64_t passed;  /* letters so far of the file's sequence */
     int64_t at;      /* place of the next base */
     uint8_t **chunk; /* this rank's */
     int64_t n_chunks, chunk_room;
@@ -68,62 +70,41 @@ static bool grow(void *list, int64_t n, int64_t *room, size_t element)
 
 /* ---- reading ---- */
 
-/* The row of a name, or of the whole header line. */
-static status row_of(work *w, const char *name, const char *description, sequence_row **row)
-{
-    const size_t n = strlen(name), m = strlen(description);
-    char *whole = malloc(n + m + 2);
-    if (!whole)
-        return no_memory();
-    memcpy(whole, name, n + 1);
-    if (m) {
-        whole[n] = ' ';
-        memcpy(whole + n + 1, description, m + 1);
-    }
-    int64_t i = name_table_find(&w->map.by_name, whole);
-    if (i < 0)
-        i = name_table_find(&w->map.by_name, name);
-    *row = i < 0 ? NULL : &w->map.rows[i];
-    free(whole);
-    return STATUS_OK;
-}
-
 static status leave_out(work *w, const char *name)
 {
-    w->skip = true;
     if (!grow(&w->left, w->n_left, &w->left_room, sizeof *w->left))
         return no_memory();
     w->left[w->n_left] = strdup(name);
     return w->left[w->n_left++] ? STATUS_OK : no_memory();
 }
 
-static status begin(void *context, const char *name, const char *description, int64_t line)
+static bool records_grow(work *w)
 {
-    work *w = context;
-    sequence_row *row = NULL;
-    int64_t already = -1;
-    w->skip = false;
-    if (strlen(name) > DATASET_TEXT_MOST)
-        return fail(STATUS_DATA, "%s:%lld: a name of %zu bytes, %d are the most; shorten it",
-                    w->path, (long long)line, strlen(name), DATASET_TEXT_MOST);
     const int64_t room = w->room;
     if (!grow(&w->list, w->n, &w->room, sizeof *w->list))
+        return false;
+    if (w->room == room)
+        return true;
+    int64_t *lines = realloc(w->line_of, (size_t)w->room * sizeof *lines);
+    w->line_of = lines ? lines : w->line_of;
+    const char **files = realloc(w->file_of, (size_t)w->room * sizeof *files);
+    w->file_of = files ? files : w->file_of;
+    return lines && files;
+}
+
+/* A sequence of the set: the whole one of the file (row NULL or its own), or a row's part of it. */
+static status record_add(work *w, const char *name, const char *description, int64_t line,
+                         sequence_row *row, bool part)
+{
+    int64_t already = -1;
+    if (!records_grow(w))
         return no_memory();
-    if (w->room > room) {
-        int64_t *lines = realloc(w->line_of, (size_t)w->room * sizeof *lines);
-        w->line_of = lines ? lines : w->line_of;
-        const char **files = realloc(w->file_of, (size_t)w->room * sizeof *files);
-        w->file_of = files ? files : w->file_of;
-        if (!lines || !files)
-            return no_memory();
-    }
-    if (w->o->map) {
-        TRY(row_of(w, name, description, &row));
-        if (!row)
-            return leave_out(w, name);
-    }
     record *r = &w->list[w->n];
-    *r = (record){.row = row, .name = strdup(name), .description = strdup(description)};
+    *r = (record){.row = row,
+                  .name = strdup(part ? row->name : name),
+                  .description = strdup(description),
+                  .from = part ? row->from : 1,
+                  .to = part ? row->to : INT64_MAX};
     if (!r->name || !r->description) {
         free(r->name);
         free(r->description);
@@ -135,18 +116,58 @@ static status begin(void *context, const char *name, const char *description, in
         r->description[DATASET_TEXT_MOST] = '\0';
         w->cut++;
     }
-    w->at += w->at & 1;
-    r->s = (sequence){.name = r->name, .description = r->description, .first = w->at, .label = -1};
+    r->s = (sequence){.name = r->name, .description = r->description, .label = -1};
     w->n++;
+    if (strlen(r->name) > DATASET_TEXT_MOST)
+        return fail(STATUS_DATA, "%s:%lld: a name of %zu bytes, %d are the most; shorten it",
+                    w->path, (long long)line, strlen(r->name), DATASET_TEXT_MOST);
     TRY(name_table_add(&w->by_name, r->name, w->n - 1, &already));
     if (already >= 0)
         return fail(STATUS_DATA,
                     "%s:%lld: %s is there twice, first in %s line %lld; give each sequence a name "
                     "of its own",
-                    w->path, (long long)line, name, w->file_of[already],
+                    w->path, (long long)line, r->name, w->file_of[already],
                     (long long)w->line_of[already]);
     if (row)
         row->found = true;
+    return STATUS_OK;
+}
+
+/* The file's sequence is at its end: was all there that the table asks of it? */
+static status sequence_end(const work *w)
+{
+    if (w->current == w->n || w->list[w->current].to == INT64_MAX)
+        return STATUS_OK;
+    const sequence_row *row = w->list[w->current].row;
+    return fail(STATUS_DATA, "%s:%lld: %s, but %.*s ends with base %lld; end the part there",
+                w->map.path, (long long)row->line, row->name, (int)row->stem, row->name,
+                (long long)w->passed);
+}
+
+static void record_begin(work *w, record *r)
+{
+    w->at += w->at & 1;
+    r->s.first = w->at;
+}
+
+static status begin(void *context, const char *name, const char *description, int64_t line)
+{
+    work *w = context;
+    sequence_row *whole = NULL;
+    int64_t first = 0, parts = 0;
+    TRY(sequence_end(w));
+    w->current = w->n;
+    w->passed = 0;
+    if (w->o->map)
+        TRY(sequence_map_find(&w->map, name, description, &whole, &first, &parts));
+    for (int64_t i = 0; i < parts; i++)
+        TRY(record_add(w, name, description, line, &w->map.rows[w->map.regions[first + i]], true));
+    if (parts > 0)
+        return STATUS_OK;
+    if (w->o->map && !whole)
+        return leave_out(w, name);
+    TRY(record_add(w, name, description, line, whole, false));
+    record_begin(w, &w->list[w->current]);
     return STATUS_OK;
 }
 
@@ -167,12 +188,9 @@ static status chunk_of(work *w, int64_t byte, uint8_t **out)
     return STATUS_OK;
 }
 
-static status letters(void *context, const char *letters_read, size_t n)
+/* Letters of a record. */
+static status take(work *w, record *r, const char *letters_read, size_t n)
 {
-    work *w = context;
-    if (w->skip)
-        return STATUS_OK;
-    record *r = &w->list[w->n - 1];
     int64_t count[16] = {0};
     for (size_t i = 0; i < n;) {
         const int64_t end = (w->at / (2 * DATASET_CHUNK) + 1) * 2 * DATASET_CHUNK;
@@ -203,6 +221,28 @@ static status letters(void *context, const char *letters_read, size_t n)
     return STATUS_OK;
 }
 
+/* Letters of the file's sequence: those of its parts are taken, which ascend. */
+static status letters(void *context, const char *read, size_t n)
+{
+    work *w = context;
+    while (n > 0 && w->current < w->n) {
+        record *r = &w->list[w->current];
+        const int64_t left = (int64_t)n, before = r->from - 1 - w->passed;
+        int64_t k = before < left ? before : left;
+        if (before <= 0) {
+            k = r->to - w->passed < left ? r->to - w->passed : left;
+            if (before == 0)
+                record_begin(w, r);
+            TRY(take(w, r, read, (size_t)k));
+        }
+        read += k;
+        n -= (size_t)k;
+        w->passed += k;
+        w->current += w->passed == r->to;
+    }
+    return STATUS_OK;
+}
+
 static status files_read(work *w)
 {
     const fasta_sink sink = {begin, letters, w};
@@ -214,6 +254,8 @@ static status files_read(work *w)
             if (strcmp(w->o->files[j], w->path) == 0)
                 return fail(STATUS_DATA, "%s: is given twice; give it once", w->path);
         TRY(fasta_read(w->path, &sink));
+        TRY(sequence_end(w));
+        w->current = w->n;
     }
     return STATUS_OK;
 }

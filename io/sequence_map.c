@@ -5,6 +5,7 @@
 #include "io/dataset_format.h"
 #include "io/labels_text.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -89,6 +90,24 @@ static status split_of(const sequence_map *m, int64_t number, const char *word, 
                 (long long)number, *word ? word : "nothing");
 }
 
+/* NAME:from-to with 1 <= from <= to; other names are names. */
+static void region_find(sequence_row *row)
+{
+    const char *colon = strrchr(row->name, ':');
+    if (!colon || colon == row->name || strspn(colon + 1, "0123456789-") != strlen(colon + 1))
+        return;
+    char *end = NULL;
+    const long long from = strtoll(colon + 1, &end, 10);
+    if (end == colon + 1 || *end != '-' || !end[1] || end[1] == '-')
+        return;
+    const long long to = strtoll(end + 1, &end, 10);
+    if (*end || from < 1 || to < from || to == LLONG_MAX)
+        return;
+    row->stem = colon - row->name;
+    row->from = from;
+    row->to = to;
+}
+
 static status row_add(sequence_map *m, const layout *l, int64_t number, char **fields)
 {
     sequence_row row = {
@@ -124,7 +143,95 @@ static status row_add(sequence_map *m, const layout *l, int64_t number, char **f
                     "%s:%lld: %s is in the table twice, first in line %lld; leave one "
                     "of them",
                     m->path, (long long)number, row.name, (long long)m->rows[already].line);
+    region_find(&row);
+    m->n_regions += row.stem > 0;
     m->rows[m->n_rows++] = row;
+    return STATUS_OK;
+}
+
+/* ---- regions ---- */
+
+/* A name against the NAME of a region's row. */
+static int stem_compare(const char *name, size_t length, const sequence_row *r)
+{
+    const size_t stem = (size_t)r->stem, n = length < stem ? length : stem;
+    const int order = memcmp(name, r->name, n);
+    return order != 0 ? order : length < stem ? -1 : length > stem;
+}
+
+static int by_region(const void *a, const void *b, void *rows)
+{
+    const sequence_row *x = (sequence_row *)rows + *(const int64_t *)a,
+                       *y = (sequence_row *)rows + *(const int64_t *)b;
+    const int order = stem_compare(x->name, (size_t)x->stem, y);
+    return order != 0 ? order : x->from < y->from ? -1 : x->from > y->from;
+}
+
+static status regions_sort(sequence_map *m)
+{
+    int64_t n = 0;
+    if (m->n_regions == 0)
+        return STATUS_OK;
+    m->regions = malloc((size_t)m->n_regions * sizeof *m->regions);
+    if (!m->regions)
+        return fail(STATUS_MEMORY, "%s: no memory for %lld regions; free some memory", m->path,
+                    (long long)m->n_regions);
+    for (int64_t i = 0; i < m->n_rows; i++)
+        if (m->rows[i].stem > 0)
+            m->regions[n++] = i;
+    qsort_r(m->regions, (size_t)n, sizeof *m->regions, by_region, m->rows);
+    return STATUS_OK;
+}
+
+/* First region whose NAME is not below `name` (above: not at or below). */
+static int64_t regions_from(const sequence_map *m, const char *name, bool above)
+{
+    int64_t low = 0, high = m->n_regions;
+    while (low < high) {
+        const int64_t middle = (low + high) / 2;
+        const int order = stem_compare(name, strlen(name), &m->rows[m->regions[middle]]);
+        if (order > 0 || (above && order == 0))
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static status overlap(const sequence_map *m, const sequence_row *a, const sequence_row *b)
+{
+    const sequence_row *late = a->line > b->line ? a : b, *early = late == a ? b : a;
+    return fail(STATUS_DATA,
+                "%s:%lld: %s overlaps %s of line %lld; parts of a sequence must lie apart, correct "
+                "one of them",
+                m->path, (long long)late->line, late->name, early->name, (long long)early->line);
+}
+
+status sequence_map_find(const sequence_map *m, const char *name, const char *description,
+                         sequence_row **whole, int64_t *first, int64_t *n)
+{
+    const size_t a = strlen(name), b = strlen(description);
+    char *line = malloc(a + b + 2);
+    if (!line)
+        return fail(STATUS_MEMORY, "%s: no memory for a name; free some memory", m->path);
+    memcpy(line, name, a + 1);
+    if (b) {
+        line[a] = ' ';
+        memcpy(line + a + 1, description, b + 1);
+    }
+    int64_t i = name_table_find(&m->by_name, line);
+    if (i < 0)
+        i = name_table_find(&m->by_name, name);
+    free(line);
+    *whole = i < 0 ? NULL : &m->rows[i];
+    *first = regions_from(m, name, false);
+    *n = regions_from(m, name, true) - *first;
+    const int64_t *r = m->regions + *first;
+    if (*whole && *n > 0)
+        return overlap(m, *whole, &m->rows[r[0]]);
+    for (int64_t k = 1; k < *n; k++)
+        if (m->rows[r[k]].from <= m->rows[r[k - 1]].to)
+            return overlap(m, &m->rows[r[k]], &m->rows[r[k - 1]]);
     return STATUS_OK;
 }
 
@@ -163,13 +270,14 @@ status sequence_map_read(const char *path, sequence_map *m)
     if (m->n_rows == 0)
         return fail(STATUS_DATA,
                     "%s: the table names no sequence; write sequence<TAB>label<TAB>split", path);
-    return STATUS_OK;
+    return regions_sort(m);
 }
 
 void sequence_map_close(sequence_map *m)
 {
     free(m->text);
     free(m->rows);
+    free(m->regions);
     name_table_close(&m->by_name);
     memset(m, 0, sizeof *m);
 }

@@ -109,7 +109,18 @@ note("dealt by sequence", [side.count(k) for k in ("train", "valid", "test")] ==
 take("some not in the table, some not in the file", {"in.fa": two}, {h: s for h, s in wants.items() if h.startswith("cow")},
      table="".join(l + "\n" for l in table.splitlines() if l.startswith("cow")) + "eel1\teel\ttrain\n", warns=[r"10 sequences not in the table", r"1 sequence of the table.*eel1"])
 
+long = letters(3 * 2**20 + 5, "ACGTNacgt")
+three = {"a|b|1": long, "x:1-9": "ACGTACGTAC", "y": letters(50), "z": letters(7)}
+wants = {"a|b|1:1-7 of it": long[:7], "a|b|1:8-2100000 of it": long[7:2100000], "a|b|1:2100002-3145733 of it": long[2100001:], "x:1-9 of it": "ACGTACGTAC", "y:50-50 of it": three["y"][49]}
+take("parts of sequences", {"in.fa": "".join(f">{h} of it\n{lines(s)}" for h, s in three.items())}, wants, ranks=(0, 3), warns=[r"1 sequence not in the table.*\(z\)", r"1 sequence of the table.*\(z:0-3\)"],
+     table="a|b|1:8-2100000\tA\tvalid\nx:1-9\tX\ttest\na|b|1:2100002-3145733\tB\ttrain\na|b|1:1-7\tA\ttrain\ny:50-50\tX\ttrain\nz:0-3\tX\ttrain\n",
+     splits={"a|b|1:1-7": ("A", "train"), "a|b|1:8-2100000": ("A", "valid"), "a|b|1:2100002-3145733": ("B", "train"), "x:1-9": ("X", "test"), "y:50-50": ("X", "train")})
+
 SEQ = "x\tA\ttrain\n"
+refuse("parts that overlap", {"q.fasta": ">x\nACGTACGT\n"}, r"samples\.tsv:2\b", "x:5-7", "line 1", table="x:1-5\tA\ttrain\nx:5-7\tA\tvalid\n", ranks=(0, 3))
+refuse("a part of what is taken whole", {"q.fasta": ">x\nACGTACGT\n"}, r"samples\.tsv:2\b", "overlaps", table=SEQ + "x:5-7\tA\tvalid\n")
+refuse("behind the end", {"q.fasta": ">x\nACGTACGT\n>y\nA\n"}, r"samples\.tsv:2\b", "ends with base 8", table="x:1-5\tA\ttrain\nx:6-9\tA\tvalid\n")
+refuse("behind the end of the last", {"q.fasta": ">x\nACGTACGT\n"}, r"samples\.tsv:1\b", "ends with base 8", table="x:11-12\tA\ttrain\n")
 refuse("name twice", {"in.fasta": ">x 1\nA\n>y\nC\n>x 2\nA\n"}, r"in\.fasta:5\b", "x", table=None, ranks=(0, 3))
 refuse("name twice, two files", {"a.fasta": ">x 1\nA\n", "b.fasta": ">x 2\nA\n"}, r"b\.fasta:1\b", r"a\.fasta line 1\b", table=None)
 refuse("FASTQ", {"in.vcf": "@r\nACGT\n+\nIIII\n"}, r"in\.vcf", table=None)
