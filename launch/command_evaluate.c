@@ -16,10 +16,14 @@ static const char about[] =
     "bootstrap over people and over blocks of sites, and paired differences. MODEL `none`: the "
     "simple\n"
     "methods alone. Choose on --split valid; look at the test people once a reported "
-    "number.\n\nExamples:\n"
+    "number.\n"
+    "On sequences a pretrained model is judged by the next base: loss, perplexity, bits and "
+    "accuracy,\n"
+    "also by the bases of the window that were read before.\n\nExamples:\n"
     "  crocuta evaluate none people.h5 -o baselines\n"
     "  crocuta evaluate runs/classifier people.h5 -o runs/classifier/evaluate --context 128,512\n"
-    "  crocuta evaluate runs/classifier people.h5 -o chip -r 11:1680000-3400000 --missing 0.5\n";
+    "  crocuta evaluate runs/classifier people.h5 -o chip -r 11:1680000-3400000 --missing 0.5\n"
+    "  crocuta evaluate runs/bases mammals.h5 -o bases --context 1024,16384 --baselines none\n";
 
 static status parse_contexts(const char *list, evaluate_options *o)
 {
@@ -102,8 +106,7 @@ static status parse(const cli *c, evaluate_options *o, changes *x, cli_common *c
          "as it can)"},
         {"baselines", 0, OPTION_TEXT, &baselines, "LIST",
          "majority, density, nb, nb-absent, logistic, lookup (all these); ngram, pair; phased "
-         "people "
-         "only: haplotype, li-stephens"},
+         "people only: haplotype, li-stephens; none"},
         {"bootstrap", 0, OPTION_INTEGER, &o->rounds, "N", "rounds of the bootstrap (1000)"},
         {"regions", 'r', OPTION_TEXT, &x->where, "CHR:FROM-TO",
          "judge only windows within these regions"},

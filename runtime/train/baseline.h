@@ -28,8 +28,8 @@ const char *baseline_name(baseline_kind kind); /* as in --baselines and in `meth
  * on unions, and is marked so. */
 bool baseline_phased(baseline_kind kind);
 
-/* Reads "majority,nb,..." into chosen[BASELINE_KINDS]. STATUS_USAGE names the unknown one and all
- * known. */
+/* Reads "majority,nb,..." (or "none") into chosen[BASELINE_KINDS]. STATUS_USAGE names the unknown
+ * one and all known. */
 status baselines_parse(const char *list, bool chosen[BASELINE_KINDS]);
 
 /* How many training people (or haplotypes) of each class carry each site, or have no call there. */

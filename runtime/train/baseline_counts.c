@@ -25,6 +25,8 @@ bool baseline_phased(baseline_kind kind)
 status baselines_parse(const char *list, bool chosen[BASELINE_KINDS])
 {
     memset(chosen, 0, BASELINE_KINDS * sizeof *chosen);
+    if (!strcmp(list, "none"))
+        return STATUS_OK;
     for (const char *at = list; *at;) {
         const size_t length = strcspn(at, ",");
         int found = -1;
@@ -34,7 +36,7 @@ status baselines_parse(const char *list, bool chosen[BASELINE_KINDS])
         if (found < 0)
             return fail(STATUS_USAGE,
                         "--baselines: %.*s is not a baseline; choose among majority, density, nb, "
-                        "nb-absent, logistic, ngram, pair, haplotype, li-stephens, lookup",
+                        "nb-absent, logistic, ngram, pair, haplotype, li-stephens, lookup, or none",
                         (int)length, at);
         chosen[found] = true;
         at += length;

@@ -461,6 +461,7 @@ void evaluate_close(evaluation **out)
             free(e->context[k].method[m].confusion);
         }
         window_set_free(&e->context[k].windows);
+        next_base_close(&e->context[k].base_sums);
     }
     evaluate_model_close(&e->model);
     draws_close(&e->x);

@@ -7,6 +7,7 @@
 #include "io/dataset_alter.h"
 #include "runtime/train/baseline_panel.h"
 #include "runtime/train/evaluate_model.h"
+#include "runtime/train/next_base.h"
 #include "runtime/train/statistics.h"
 
 #include <stdio.h>
@@ -58,6 +59,8 @@ typedef struct {
 
 typedef struct {
     window_set windows;
+    next_base_result next_base; /* of sequences, by a model that predicts bases */
+    next_base_sums base_sums;   /* window by window */
     int64_t n_people;
     double median_span_bp;
     int n_methods;

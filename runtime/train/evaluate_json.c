@@ -110,6 +110,29 @@ static json_t *perplexity_json(const perplexity_result *p)
     return j;
 }
 
+/* Bits are those of a base of the split's windows; by_context: predictions from so many bases. */
+static json_t *next_base_json(const context_result *r)
+{
+    const next_base_result *b = &r->next_base;
+    json_t *list = json_array();
+    for (int k = 0; k < b->n_seen; k++)
+        json_array_append_new(
+            list, json_pack("{s:I,s:I,s:I,s:o,s:o,s:o,s:o}", "from", (json_int_t)1 << k, "to",
+                            (json_int_t)seen_to(k, r->windows.context), "targets",
+                            (json_int_t)b->seen[k].targets, "loss", json_number(b->seen[k].loss),
+                            "se_windows", json_number(b->seen[k].se_windows), "bits_per_base",
+                            json_number(b->seen[k].loss / M_LN2), "accuracy",
+                            json_number(b->seen[k].accuracy)));
+    return json_pack("{s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:o,s:o,s:o,s:o,s:o}", "context",
+                     (json_int_t)r->windows.context, "n_sequences", (json_int_t)r->n_people,
+                     "n_windows", (json_int_t)b->windows, "n_blocks", (json_int_t)b->blocks,
+                     "targets", (json_int_t)b->targets, "loss", json_number(b->loss), "se_windows",
+                     json_number(b->se_windows), "se_blocks", json_number(b->se_blocks),
+                     "perplexity", json_number(exp(b->loss)), "bits_per_base",
+                     json_number(b->loss / M_LN2), "accuracy", json_number(b->accuracy),
+                     "by_context", list);
+}
+
 static json_t *data_json(const evaluation *e)
 {
     const dataset *d = e->d;
@@ -148,6 +171,12 @@ char *evaluate_json(const evaluation *e)
     json_object_set_new(j, "results", results);
     json_object_set_new(j, "paired", paired);
     json_object_set_new(j, "perplexity", perplexity_json(&e->perplexity));
+    if (e->set && e->model && evaluate_model_predicts(e->model)) {
+        json_t *bases = json_array();
+        for (int k = 0; k < e->n_contexts; k++)
+            json_array_append_new(bases, next_base_json(&e->context[k]));
+        json_object_set_new(j, "next_base", bases);
+    }
     json_object_set_new(j, "site_calibration", sites_json(e));
     json_object_set_new(j, "data", data_json(e));
     altered_json(e, j);

@@ -31,6 +31,8 @@ struct evaluate_model {
     float *class_logits; /* (room, classes), twice: for the other reading */
     float *site_logits;  /* (entries of the micro-batch, classes of the site head) */
     int64_t site_room;   /* floats */
+    float *token_loss;   /* (room, Lp) of a model that predicts bases, */
+    float *logits;       /* and (VOCABULARY_PADDED, room, Lp) */
 };
 
 /* What is asked of windows; the others are NULL. */
@@ -149,6 +151,8 @@ void evaluate_model_close(evaluate_model **out)
     feed_close(&m->f);
     free(m->class_logits);
     free(m->site_logits);
+    free(m->token_loss);
+    free(m->logits);
     model_file_close(&m->file);
     device_close(&m->dev);
     free(m->class_of);
@@ -396,9 +400,38 @@ static status run_people(evaluate_model *m, const window_set *w, comm *c, const 
     return STATUS_OK;
 }
 
+static status bases_prepare(evaluate_model *m, int64_t context)
+{
+    const size_t places = (size_t)(m->room * length_padded(context));
+    free(m->token_loss);
+    free(m->logits);
+    m->token_loss = malloc(places * sizeof *m->token_loss);
+    m->logits = malloc(places * VOCABULARY_PADDED * sizeof *m->logits);
+    if (!m->token_loss || !m->logits)
+        return fail(STATUS_MEMORY,
+                    "%s: no memory for what is said of windows of %lld bases; ask for shorter ones "
+                    "with --context",
+                    m->file->path, (long long)context);
+    return STATUS_OK;
+}
+
+/* The next bases of the k windows in the feed, the first of which is window `at`. */
+static status next_bases(evaluate_model *m, int64_t at, int64_t k, next_base_sums *sums)
+{
+    const feed *f = &m->f;
+    const batch b = feed_slice(f, 0, k, false);
+    const model_outputs out = {.token_loss = m->token_loss, .logits = m->logits};
+    loss_sum sum = {0};
+    TRY(model_forward(m->file->m, &b, &out, &sum));
+    for (int64_t i = 0; i < k; i++)
+        next_base_add(sums, at + i, f->targets + i * f->Lp, m->token_loss + i * f->Lp,
+                      m->logits + (TOKEN_BASE_A * k + i) * f->Lp, k * f->Lp, f->L);
+    return STATUS_OK;
+}
+
 /* Batches in turn over the ranks: what a batch holds depends on no number of ranks. */
 static status run_bases(evaluate_model *m, const nucleotides *n, const base_window *list,
-                        int64_t count, int64_t context, comm *c, double *logp, double loss[2])
+                        int64_t count, int64_t context, comm *c, double *logp, next_base_sums *sums)
 {
     const int classes = m->file->classes;
     const int64_t most = m->file->c.model.l_max;
@@ -410,26 +443,31 @@ static status run_bases(evaluate_model *m, const nucleotides *n, const base_wind
                     m->file->path, (long long)most, (long long)context);
     TRY(batch_prepare(m, context));
     TRY(feed_for(m, context));
+    if (classes == 0)
+        TRY(bases_prepare(m, context));
     for (int64_t at = 0, b = 0; at < count; at += m->room, b++) {
         const int64_t left = count - at, k = left < m->room ? left : m->room;
         if (b % comm_size(c) != comm_rank(c))
             continue;
         for (int64_t i = 0; i < k; i++)
             TRY(feed_put_bases(&m->f, i, n, &list[at + i], classes > 0));
-        TRY(classes > 0 ? classify_batch(m, k, logp + at * classes) : loss_batch(m, k, loss));
+        TRY(classes > 0 ? classify_batch(m, k, logp + at * classes) : next_bases(m, at, k, sums));
     }
     return STATUS_OK;
 }
 
 status evaluate_model_bases(evaluate_model *m, const nucleotides *n, const base_window *list,
-                            int64_t count, int64_t context, comm *c, double *logp, double loss[2])
+                            int64_t count, int64_t context, comm *c, double *logp,
+                            next_base_sums *sums)
 {
     const int classes = m->file->classes;
-    loss[0] = loss[1] = 0;
     for (int64_t i = 0; logp && i < count * classes; i++)
         logp[i] = 0;
-    TRY(comm_agree(c, run_bases(m, n, list, count, context, c, logp, loss)));
-    return classes > 0 ? comm_sum_f64(c, logp, count * classes) : comm_sum_f64(c, loss, 2);
+    TRY(comm_agree(c, run_bases(m, n, list, count, context, c, logp, sums)));
+    if (classes > 0)
+        return comm_sum_f64(c, logp, count * classes);
+    TRY(comm_sum_f64(c, sums->window, sums->n * WINDOW_NUMBERS));
+    return comm_sum_f64(c, sums->seen[0], (int64_t)SEEN_BINS * SEEN_NUMBERS);
 }
 
 status evaluate_model_classes(evaluate_model *m, const window_set *w, comm *c, double *logp)

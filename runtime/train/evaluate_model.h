@@ -8,6 +8,7 @@
 #include "kernels/device.h"
 #include "runtime/core/config.h"
 #include "runtime/train/model_file.h"
+#include "runtime/train/next_base.h"
 #include "runtime/train/nucleotides.h"
 #include "runtime/train/window_set.h"
 
@@ -56,9 +57,11 @@ int64_t site_calibration_sites(const site_calibration *s);
 double site_calibration_error(const site_calibration *s);
 
 /* The same of windows of sequences, `count` of them of `context` bases at most: logp (count,
- * classes) of a classifier, otherwise loss and targets; NULL: not wanted. Collective. */
+ * classes) of a classifier, otherwise what it says of the next base (opened for `count` windows).
+ * Collective. */
 status evaluate_model_bases(evaluate_model *m, const nucleotides *n, const base_window *list,
-                            int64_t count, int64_t context, comm *c, double *logp, double loss[2]);
+                            int64_t count, int64_t context, comm *c, double *logp,
+                            next_base_sums *sums);
 
 /* Summed loss in nats over the targets of all windows (the same cut), and how many targets.
  * Collective. */

@@ -194,6 +194,32 @@ static void print_perplexity(const evaluation *e, FILE *to)
                 (long long)p->by_alpha[k], p->lookup_by_alpha[k][0], p->lookup_by_alpha[k][1]);
 }
 
+/* What a model that predicts bases reads of a window, and what it makes of it. */
+static void print_next_base(const evaluation *e, FILE *to)
+{
+    if (!e->set || !e->model || !evaluate_model_predicts(e->model))
+        return;
+    fprintf(to,
+            "\nthe next base (one of four by chance: 1.386 nats, 2 bits; +-: standard error over "
+            "windows, over blocks)\n"
+            "  %8s %9s %8s %8s %8s %10s %8s %9s %10s\n",
+            "context", "windows", "nats", "+-", "+-", "perplexity", "bits", "accuracy", "targets");
+    for (int k = 0; k < e->n_contexts; k++) {
+        const next_base_result *b = &e->context[k].next_base;
+        fprintf(to, "  %8lld %9lld %8.4f %8.4f %8.4f %10.4f %8.4f %8.2f%% %10lld\n",
+                (long long)e->context[k].windows.context, (long long)b->windows, b->loss,
+                b->se_windows, b->se_blocks, exp(b->loss), b->loss / M_LN2, 100 * b->accuracy,
+                (long long)b->targets);
+    }
+    const context_result *r = &e->context[e->main_context];
+    fprintf(to, "  by the bases that were read, at %lld:\n", (long long)r->windows.context);
+    for (int k = 0; k < r->next_base.n_seen; k++)
+        fprintf(to, "  %8lld to %-8lld %8.4f +- %.4f nats %8.4f bits %8.2f%% %10lld\n", 1LL << k,
+                (long long)seen_to(k, r->windows.context), r->next_base.seen[k].loss,
+                r->next_base.seen[k].se_windows, r->next_base.seen[k].loss / M_LN2,
+                100 * r->next_base.seen[k].accuracy, (long long)r->next_base.seen[k].targets);
+}
+
 static void print_sites(const evaluation *e, FILE *to)
 {
     const int64_t n = site_calibration_sites(&e->sites);
@@ -210,14 +236,16 @@ void evaluate_print(const evaluation *e, FILE *to)
 {
     static const char *const splits[] = {"train", "valid", "test"};
     const dataset *d = e->d;
-    fprintf(to, "%s on %s (%s%s, split %s, %lld %s; baselines fitted on %lld training %s)\n",
+    fprintf(to, "%s on %s (%s%s, split %s, %lld %s; %s %lld training %s)\n",
             strcmp(e->o.model, "none") ? e->o.model : "baselines", e->o.data,
             strcasestr(d->assembly, "simulated") ? "SIMULATED, " : "", d->assembly,
             splits[e->o.split], (long long)e->people_of_split[e->o.split], people_word(e),
+            e->context[0].n_methods > 0 ? "baselines fitted on" : "beside",
             (long long)e->people_of_split[SPLIT_TRAIN], people_word(e));
     print_altered(e, to);
     for (int k = 0; k < e->n_contexts; k++)
-        print_context(e, &e->context[k], to);
+        if (e->context[k].n_methods > 0)
+            print_context(e, &e->context[k], to);
     bool head = false;
     for (int k = 0; k < e->n_contexts; k++) {
         if (e->context[k].n_paired > 0 && !head)
@@ -227,6 +255,9 @@ void evaluate_print(const evaluation *e, FILE *to)
         print_paired(e, &e->context[k], to);
     }
     print_groups(e, &e->context[e->main_context], to);
-    print_perplexity(e, to);
+    if (e->set)
+        print_next_base(e, to);
+    else
+        print_perplexity(e, to);
     print_sites(e, to);
 }

@@ -1,4 +1,5 @@
-/* Windows of sequences and who judges them: see evaluate_sequences.h. */
+/* Windows of sequences and who judges them: see evaluate_sequences.h. Of a model that predicts
+ * bases no labels are needed. */
 #include "runtime/train/evaluate_sequences.h"
 
 #include "runtime/core/log.h"
@@ -20,6 +21,7 @@ typedef struct {
     evaluation *e;
     comm *c;
     nucleotides bases;
+    bool labels; /* are labels judged? Then labelled sequences alone */
     window_list judged[EVALUATE_CONTEXTS];
 } course;
 
@@ -126,9 +128,9 @@ static status windows_make(course *k)
         TRY(sequence_draws_tile(k->bases.draws, e->o.split, n, e->o.stride > 0 ? e->o.stride : n,
                                 &l->at, &l->n));
         if (l->n == 0) {
-            log_warning("%s: no labelled sequence of the split has a window of %lld known bases; "
-                        "context %lld is left out",
-                        e->o.data, (long long)n, (long long)n);
+            log_warning("%s: no%s sequence of the split has a window of %lld known bases; context "
+                        "%lld is left out",
+                        e->o.data, k->labels ? " labelled" : "", (long long)n, (long long)n);
             free(l->at);
             l->at = NULL;
             continue;
@@ -137,9 +139,9 @@ static status windows_make(course *k)
     }
     if (e->n_contexts == 0)
         return fail(STATUS_DATA,
-                    "%s: no window of any context fits in a labelled sequence of the split; ask "
-                    "for shorter ones with --context, or for another --split",
-                    e->o.data);
+                    "%s: no window of any context fits in a%s sequence of the split; ask for "
+                    "shorter ones with --context, or for another --split",
+                    e->o.data, k->labels ? " labelled" : "");
     TRY(set_as_people(k));
     for (int64_t i = 0; i < k->bases.set->n; i++)
         e->d->n_blocks += k->bases.set->list[i].length / BLOCK_BASES + 1;
@@ -222,37 +224,47 @@ static void run_majority(const course *k, const window_set *w, double *logp)
 
 /* ---- the course ---- */
 
+static status run_next_base(course *k, int i)
+{
+    evaluation *e = k->e;
+    context_result *r = &e->context[i];
+    TRY(next_base_open(r->windows.n, &r->base_sums));
+    TRY(evaluate_model_bases(e->model, &k->bases, k->judged[i].at, r->windows.n, r->windows.context,
+                             k->c, NULL, &r->base_sums));
+    return next_base_result_of(&r->base_sums, r->windows.block, e->d->n_blocks, &r->next_base);
+}
+
 static status run_context(course *k, int i)
 {
     evaluation *e = k->e;
     context_result *r = &e->context[i];
     method_result *m = NULL;
-    double loss[2];
+    if (e->model && evaluate_model_predicts(e->model))
+        TRY(run_next_base(k, i));
     if (e->model && evaluate_model_classifies(e->model)) {
         TRY(evaluate_method(e, r, "model", &m));
         TRY(evaluate_model_bases(e->model, &k->bases, k->judged[i].at, r->windows.n,
-                                 r->windows.context, k->c, m->logp, loss));
+                                 r->windows.context, k->c, m->logp, NULL));
     }
-    if (e->o.baselines[BASELINE_MAJORITY]) {
+    if (k->labels && e->o.baselines[BASELINE_MAJORITY]) {
         TRY(evaluate_method(e, r, "majority", &m));
         run_majority(k, &r->windows, m->logp);
     }
-    if (e->o.baselines[BASELINE_LOGISTIC]) {
+    if (k->labels && e->o.baselines[BASELINE_LOGISTIC]) {
         TRY(evaluate_method(e, r, "logistic", &m));
         TRY(run_kmer(k, i, m)); /* every rank alike: seconds */
     }
     TRY(context_summarise(e, r));
-    log_note("%lld bases: %lld windows of %lld sequences judged by %d method%s",
-             (long long)r->windows.context, (long long)r->windows.n, (long long)r->n_people,
-             r->n_methods, r->n_methods == 1 ? "" : "s");
+    if (r->n_methods > 0)
+        log_note("%lld bases: %lld windows of %lld sequences judged by %d method%s",
+                 (long long)r->windows.context, (long long)r->windows.n, (long long)r->n_people,
+                 r->n_methods, r->n_methods == 1 ? "" : "s");
     return STATUS_OK;
 }
 
-static status run_perplexity(course *k, int i)
+static void tell_perplexity(evaluation *e, int i)
 {
-    evaluation *e = k->e;
     const context_result *r = &e->context[i];
-    double loss[2] = {0, 0};
     perplexity_result *p = &e->perplexity;
     *p = (perplexity_result){.context = r->windows.context,
                              .n_people = r->n_people,
@@ -264,12 +276,9 @@ static status run_perplexity(course *k, int i)
                              .next_site = NAN,
                              .next_site_nats_per_site = NAN};
     if (!e->model || !evaluate_model_predicts(e->model))
-        return STATUS_OK;
-    TRY(evaluate_model_bases(e->model, &k->bases, k->judged[i].at, r->windows.n, r->windows.context,
-                             k->c, NULL, loss));
-    p->targets = (int64_t)loss[1];
-    p->autoregressive = loss[1] > 0 ? exp(loss[0] / loss[1]) : NAN;
-    return STATUS_OK;
+        return;
+    p->targets = r->next_base.targets;
+    p->autoregressive = exp(r->next_base.loss);
 }
 
 /* What a question about people cannot be asked of sequences. */
@@ -282,15 +291,27 @@ static status check(const evaluation *e)
                     "%s: holds sequences; -r, -R, --exclude-regions, --missing and --wrong are for "
                     "genotypes, leave them out",
                     o->data);
-    if (e->set->n_labels < 2)
-        return fail(STATUS_DATA,
-                    "%s: its sequences have %lld label%s, two at least are needed; import it with "
-                    "-m",
-                    o->data, (long long)e->set->n_labels, e->set->n_labels == 1 ? "" : "s");
     for (int64_t i = 0; i < e->set->n; i++)
         if (e->set->list[i].length > INT32_MAX)
             return fail(STATUS_DATA, "%s: %s is longer than 2^31 bases; cut it", o->data,
                         e->set->list[i].name);
+    return STATUS_OK;
+}
+
+/* Labels are judged where there are two and somebody judges them; what does not predict bases must.
+ */
+static status choose_labels(course *k)
+{
+    const evaluation *e = k->e;
+    const int64_t n = e->set->n_labels;
+    const bool predicts = e->model && evaluate_model_predicts(e->model);
+    k->labels = !predicts ||
+                (n > 1 && (e->o.baselines[BASELINE_MAJORITY] || e->o.baselines[BASELINE_LOGISTIC]));
+    if (k->labels && n < 2)
+        return fail(STATUS_DATA,
+                    "%s: its sequences have %lld label%s, two at least are needed; import it with "
+                    "-m",
+                    e->o.data, (long long)n, n == 1 ? "" : "s");
     return STATUS_OK;
 }
 
@@ -300,7 +321,7 @@ static status draws_as_of_model(course *k)
     const evaluation *e = k->e;
     const config *c = e->model ? evaluate_model_config(e->model) : NULL;
     const sequence_draws_how how = {
-        .by_label = true, .hide_masked = c && c->data.masked == MASKED_N, .seed = e->o.seed};
+        .by_label = k->labels, .hide_masked = c && c->data.masked == MASKED_N, .seed = e->o.seed};
     return sequence_draws_open(e->set, &how, &k->bases.draws);
 }
 
@@ -317,6 +338,8 @@ static status run(course *k)
     if (st == STATUS_OK && !none)
         st = evaluate_model_open(e->o.model, identity, k->c, e->o.device, e->o.threads, &e->model);
     if (st == STATUS_OK)
+        st = choose_labels(k);
+    if (st == STATUS_OK)
         st = draws_as_of_model(k);
     if (st == STATUS_OK)
         st = windows_make(k);
@@ -327,7 +350,7 @@ static status run(course *k)
         if (e->context[i].windows.context == evaluate_model_config(e->model)->data.seq_len)
             best = i;
     if (st == STATUS_OK)
-        st = run_perplexity(k, best);
+        tell_perplexity(e, best);
     if (st != STATUS_OK)
         evaluate_model_close(&e->model); /* before what it points to */
     dataset_close(&identity);

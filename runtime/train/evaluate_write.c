@@ -34,6 +34,29 @@ static status write_windows(const evaluation *e)
     return pending_end(&p, sound);
 }
 
+/* Windows of sequences that a model has foretold, so that models are compared window by window. */
+static status write_bases(const evaluation *e)
+{
+    pending_file p;
+    TRY(pending_name(&p, e->o.output, "next_base.tsv.gz"));
+    gzFile f = gzopen(p.hidden, "wb6");
+    if (!f)
+        return pending_end(&p, false);
+    bool sound = gzprintf(f, "sequence\tstart\tend\tcontext\tblock\ttargets\tloglik\tright\n") > 0;
+    for (int k = 0; k < e->n_contexts; k++) {
+        const window_set *w = &e->context[k].windows;
+        const double *of = e->context[k].base_sums.window;
+        for (int64_t i = 0; i < w->n && sound; i++, of += WINDOW_NUMBERS)
+            sound =
+                gzprintf(f, "%s\t%d\t%d\t%lld\t%d\t%.0f\t%.6f\t%.0f\n",
+                         e->d->people[w->at[i].person].id, e->d->sites[w->first_site[i]].position,
+                         e->d->sites[w->last_site[i]].position, (long long)w->context, w->block[i],
+                         of[OF_TARGETS], -of[OF_LOSS], of[OF_HITS]) > 0;
+    }
+    sound = gzclose(f) == Z_OK && sound;
+    return pending_end(&p, sound);
+}
+
 static bool print_people(const evaluation *e, double *probability, FILE *f)
 {
     const context_result *r = &e->context[e->main_context];
@@ -91,6 +114,8 @@ status evaluate_write(const evaluation *e)
 {
     TRY(result_folder(e->o.output));
     TRY(write_windows(e));
+    if (e->set && e->model && evaluate_model_predicts(e->model))
+        TRY(write_bases(e));
     TRY(write_table(e, "people.tsv", print_people));
     TRY(write_table(e, "confusion.tsv", print_confusion));
     char *json = evaluate_json(e);
