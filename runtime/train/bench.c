@@ -11,6 +11,7 @@
 
 #define BENCH_SECONDS 3.0 /* at least, and at least BENCH_ROUNDS */
 #define BENCH_ROUNDS 3
+#define BENCH_ENOUGH 120.0 /* after so many seconds one round will do */
 #define BENCH_ROUNDS_MOST 200
 
 static status peak_of(device *dev, int64_t *bytes)
@@ -124,7 +125,9 @@ static status time_rounds(bench_state *s, bool training, bench_result *r)
     double begun = clock_monotonic_s();
     int n = 0;
     while (n < BENCH_ROUNDS_MOST &&
-           (n < BENCH_ROUNDS || clock_monotonic_s() - begun < BENCH_SECONDS)) {
+           clock_monotonic_s() - begun < (n == 0             ? INFINITY
+                                          : n < BENCH_ROUNDS ? BENCH_ENOUGH
+                                                             : BENCH_SECONDS)) {
         double t0 = clock_monotonic_s();
         TRY(run_forward(s));
         double t1 = clock_monotonic_s();
