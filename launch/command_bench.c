@@ -1,6 +1,7 @@
 /* crocuta bench: how fast a model runs on this machine, and how close that is to the floor. */
 #include "launch/cli.h"
 #include "launch/device_option.h"
+#include "model/model.h"
 #include "runtime/train/bench.h"
 
 #include <jansson.h>
@@ -33,14 +34,14 @@ static status print_json(const bench_result *r, bool training, const char *devic
         json_object_set_new(by, op_name((op_kind)k), json_real(r->share[k]));
     double timed = training ? r->step_s : r->forward_s;
     json_t *root = json_pack(
-        "{s:s, s:f, s:f, s:f, s:f, s:I, s:I, s:o, s:o, s:f, s:f, s:I, s:I, s:f, s:f, s:s}",
+        "{s:s, s:f, s:f, s:f, s:f, s:I, s:I, s:o, s:o, s:f, s:f, s:I, s:I, s:f, s:f, s:s, s:s}",
         "schema", "crocuta/bench/1", "forward_ms", 1e3 * r->forward_s, "backward_ms",
         1e3 * r->backward_s, "step_ms", 1e3 * r->step_s, "tokens_per_s", (double)r->tokens / timed,
         "peak_bytes", (json_int_t)r->peak_bytes, "start_bytes", (json_int_t)r->start_bytes, "share",
         shares(r, 0.0), "share_by_operation", by, "gemm_flops_per_s", r->gemm_flops_per_s,
         "copy_bytes_per_s", r->copy_bytes_per_s, "flops", (json_int_t)r->flops, "bytes",
         (json_int_t)r->bytes, "floor_ms", 1e3 * r->floor_s, "fraction_of_floor",
-        r->fraction_of_floor, "device", device_name);
+        r->fraction_of_floor, "device", device_name, "recompute", keep_name(r->keep));
     char *text = root ? json_dumps(root, JSON_INDENT(1)) : NULL;
     json_decref(root);
     return cli_print_json("bench", text);
@@ -58,6 +59,7 @@ static void print_table(const bench_result *r, bool training)
     printf("memory      %10.2f GiB above start-up (%.2f in all)\n",
            (double)(r->peak_bytes - r->start_bytes) / 1073741824.0,
            (double)r->peak_bytes / 1073741824.0);
+    printf("recompute   %10s\n", keep_name(r->keep));
     printf("machine     %10.1f GFLOP/s in products, %.1f GB/s copying\n",
            1e-9 * r->gemm_flops_per_s, 1e-9 * r->copy_bytes_per_s);
     printf("floor       %10.2f ms: %.1f GFLOP, %.2f GB\n", 1e3 * r->floor_s,

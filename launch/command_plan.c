@@ -102,8 +102,6 @@ static void print_bytes(const char *name, int64_t bytes)
 
 static void print_text(const plan *p, double seconds)
 {
-    static const char *const recompute[] = {
-        [KEEP_INPUT] = "all", [KEEP_SELECTED] = "selected", [KEEP_ALL] = "none"};
     printf("memory of a worker:\n");
     print_bytes("weights", p->weights);
     print_bytes("gradients", p->gradients);
@@ -116,7 +114,7 @@ static void print_text(const plan *p, double seconds)
     printf("a step: %lld sequences on %lld workers (%lld share a sequence), %lld at once, "
            "recompute: %s\n",
            (long long)p->sequences, (long long)(p->data_parallel * p->context_parallel),
-           (long long)p->context_parallel, (long long)p->micro_batch, recompute[p->keep]);
+           (long long)p->context_parallel, (long long)p->micro_batch, keep_name(p->keep));
     printf("  %.4g GFLOP, %.4g GB moved", (double)p->flops_per_step * 1e-9,
            (double)p->bytes_per_step * 1e-9);
     if (seconds > 0)

@@ -195,6 +195,13 @@ keep_level model_keep(const config *c)
     }
 }
 
+const char *keep_name(keep_level keep)
+{
+    static const char *const names[] = {
+        [KEEP_INPUT] = "all", [KEEP_SELECTED] = "selected", [KEEP_ALL] = "none"};
+    return names[keep];
+}
+
 float *take_floats(arena *a, int64_t n)
 {
     return arena_take(a, (size_t)n * sizeof(float));

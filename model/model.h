@@ -134,6 +134,7 @@ status model_plan(const model *m, batch_shape s, keep_level keep, bool training,
 
 /* The keep level that train.recompute names; auto is SELECTED (measured: docs/performance.md). */
 keep_level model_keep(const config *c);
+const char *keep_name(keep_level keep); /* what train.recompute calls it */
 
 /* From now on the group's members share each sequence (model/context.h); before model_plan and
  * model_prepare, which take the shape of whole sequences. `g` is copied. STATUS_USAGE for models

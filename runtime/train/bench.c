@@ -155,11 +155,20 @@ static status time_rounds(bench_state *s, bool training, bench_result *r)
     return STATUS_OK;
 }
 
-static keep_level keep_of(const config *c)
+/* The keep level that was asked for; auto: model_keep's where it fits beside what is there, else
+ * the one that keeps least. */
+static status choose_keep(bench_state *s, const config *c, bool training, model_cost *cost,
+                          keep_level *keep)
 {
-    return c->train.recompute == RECOMPUTE_ALL    ? KEEP_INPUT
-           : c->train.recompute == RECOMPUTE_NONE ? KEEP_ALL
-                                                  : KEEP_SELECTED;
+    *keep = model_keep(c);
+    TRY(model_plan(s->m, s->b.s, *keep, training, cost));
+    device_room room = {0};
+    TRY(device_room_of(s->dev, &room));
+    const int64_t bytes = cost->activations + cost->workspace + 2 * cost->weights;
+    if (c->train.recompute != RECOMPUTE_AUTO || room.available <= 0 || bytes <= room.available)
+        return STATUS_OK;
+    *keep = KEEP_INPUT;
+    return model_plan(s->m, s->b.s, *keep, training, cost);
 }
 
 status bench_run(const config *c, device *dev, int64_t B, int64_t L, bool training, bench_result *r)
@@ -172,10 +181,10 @@ status bench_run(const config *c, device *dev, int64_t B, int64_t L, bool traini
     TRY_GOTO(done, model_open(c, 0, dev, &s.m));
     TRY_GOTO(done, model_initialise(s.m, 1));
     model_cost cost;
-    TRY_GOTO(done, model_plan(s.m, s.b.s, keep_of(c), training, &cost));
+    TRY_GOTO(done, choose_keep(&s, c, training, &cost, &r->keep));
     r->flops = cost.flops_forward + (training ? cost.flops_backward : 0);
     r->bytes = cost.bytes_forward + (training ? cost.bytes_backward : 0);
-    TRY_GOTO(done, model_prepare(s.m, s.b.s, keep_of(c), training));
+    TRY_GOTO(done, model_prepare(s.m, s.b.s, r->keep, training));
     TRY_GOTO(done, random_batch(&s));
     if (training) {
         const size_t floats = (size_t)model_floats(s.m), part = arena_round(floats * sizeof(float));

@@ -4,7 +4,7 @@
 #ifndef CROCUTA_TRAIN_BENCH_H
 #define CROCUTA_TRAIN_BENCH_H
 
-#include "kernels/device.h"
+#include "kernels/ops.h"
 #include "runtime/core/config.h"
 
 typedef struct {
@@ -18,6 +18,7 @@ typedef struct {
     double floor_s;           /* FLOPs / rate + bytes / bandwidth of the timed mode */
     double fraction_of_floor; /* floor_s / time of the timed mode */
     int64_t flops, bytes;     /* of the timed mode */
+    keep_level keep;          /* train.recompute; auto: what fits */
 } bench_result;
 
 /* Times random batches (B, L) through a fresh model. training false: forward only. */

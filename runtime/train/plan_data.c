@@ -106,15 +106,13 @@ char *plan_json(const config *c, const plan *p, double seconds)
         (json_int_t)p->gradients, "optimizer", (json_int_t)p->optimizer, "position_table",
         (json_int_t)p->position_table, "activations", (json_int_t)p->activations, "workspace",
         (json_int_t)p->workspace, "total", (json_int_t)p->total);
-    static const char *const recompute[] = {
-        [KEEP_INPUT] = "all", [KEEP_SELECTED] = "selected", [KEEP_ALL] = "none"};
     json_t *root =
         json_pack("{s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:b, s:I, s:o, s:o}", "schema",
                   "crocuta/plan/1", "bytes", bytes, "flops_per_step", (json_int_t)p->flops_per_step,
                   "bytes_per_step", (json_int_t)p->bytes_per_step, "context_parallel",
                   (json_int_t)p->context_parallel, "data_parallel", (json_int_t)p->data_parallel,
                   "micro_batch", (json_int_t)p->micro_batch, "micro_steps",
-                  (json_int_t)p->micro_steps, "recompute", recompute[p->keep], "fits", (int)p->fits,
+                  (json_int_t)p->micro_steps, "recompute", keep_name(p->keep), "fits", (int)p->fits,
                   "available_bytes", (json_int_t)p->available, "seconds_per_step",
                   seconds > 0 ? json_real(seconds) : json_null(), "config",
                   config_object ? config_object : json_null());
