@@ -143,20 +143,38 @@ static base_window try_start(const sequence_draws *x, split_kind split, int64_t 
     return w;
 }
 
-/* A label and one of its sequences, each uniform. */
-static base_window pick_sequence(const sequence_draws *x, split_kind split, int64_t length, rng *r)
+static bool label_has(const sequence_draws *x, int64_t label, split_kind split, int64_t length)
+{
+    for (int64_t i = 0; i < x->s->n; i++)
+        if (x->s->list[i].label == label && starts_of(x, &x->s->list[i], split, length) > 0)
+            return true;
+    return false;
+}
+
+/* The label whose turn it is among those that have a window (turn -1: one by lot), -1: none. */
+static int64_t pick_label(const sequence_draws *x, split_kind split, int64_t length, int64_t turn,
+                          rng *r)
+{
+    int64_t labels = 0;
+    for (int64_t l = 0; l < x->s->n_labels; l++)
+        labels += label_has(x, l, split, length);
+    if (labels == 0)
+        return -1;
+    int64_t k = turn < 0 ? (int64_t)rng_below(r, (uint64_t)labels) : turn % labels;
+    for (int64_t l = 0; l < x->s->n_labels; l++)
+        if (label_has(x, l, split, length) && k-- == 0)
+            return l;
+    return -1;
+}
+
+/* A label and one of its sequences, uniform. */
+static base_window pick_sequence(const sequence_draws *x, split_kind split, int64_t length,
+                                 int64_t turn, rng *r)
 {
     const sequences *s = x->s;
     base_window w = {.sequence = -1};
-    int64_t labels = 0, mine = 0, label = -1;
-    for (int64_t l = 0; l < s->n_labels; l++) {
-        bool any = false;
-        for (int64_t i = 0; i < s->n && !any; i++)
-            any = s->list[i].label == l && starts_of(x, &s->list[i], split, length) > 0;
-        /* one of the labels so far, each alike: a lot for each */
-        if (any && rng_below(r, (uint64_t)++labels) == 0)
-            label = l;
-    }
+    const int64_t label = pick_label(x, split, length, turn, r);
+    int64_t mine = 0;
     for (int64_t i = 0; i < s->n && label >= 0; i++)
         if (s->list[i].label == label && starts_of(x, &s->list[i], split, length) > 0 &&
             rng_below(r, (uint64_t)++mine) == 0)
@@ -172,11 +190,12 @@ static bool allowed(const sequence_draws *x, base_window *w, int64_t length)
 }
 
 /* By label: what is drawn first stays, and starts are tried within it. */
-static base_window draw(const sequence_draws *x, split_kind split, int64_t length, rng *r)
+static base_window draw(const sequence_draws *x, split_kind split, int64_t length, int64_t turn,
+                        rng *r)
 {
     base_window w = {.sequence = -1};
     if (x->how.by_label)
-        w = pick_sequence(x, split, length, r);
+        w = pick_sequence(x, split, length, turn, r);
     for (int i = 0; i < TRIES; i++) {
         if (!x->how.by_label)
             w = try_start(x, split, length, r);
@@ -193,7 +212,7 @@ base_window sequence_draws_train(const sequence_draws *x, int64_t step, int64_t 
                                  int64_t length)
 {
     rng r = rng_at(x->how.seed, RNG_WINDOW, (uint64_t)step, (uint32_t)slot);
-    base_window w = draw(x, SPLIT_TRAIN, length, &r);
+    base_window w = draw(x, SPLIT_TRAIN, length, step + slot, &r);
     w.reverse = x->how.reverse && rng_below(&r, 2) == 1;
     return w;
 }
@@ -201,7 +220,7 @@ base_window sequence_draws_train(const sequence_draws *x, int64_t step, int64_t 
 base_window sequence_draws_valid(const sequence_draws *x, int64_t i, int64_t length)
 {
     rng r = rng_at(x->how.seed, RNG_VALID, (uint64_t)i, 0);
-    return draw(x, SPLIT_VALID, length, &r);
+    return draw(x, SPLIT_VALID, length, -1, &r);
 }
 
 status sequence_draws_tile(const sequence_draws *x, split_kind split, int64_t length,

@@ -15,8 +15,10 @@ typedef struct {
 
 typedef struct sequence_draws sequence_draws;
 
-/* by_label: label, sequence and start each uniform, of labelled sequences (fine-tuning); otherwise
- * uniform over all allowed starts. reverse: every second window, by lot, is turned around.
+/* by_label: label, sequence and start each uniform, of labelled sequences (fine-tuning), the labels
+ * in turn over the slots of a training step: as many windows of each as can be, for a step that
+ * holds more of one teaches the head that label instead of what tells them apart. Otherwise uniform
+ * over all allowed starts. reverse: every second window, by lot, is turned around.
  * hide_masked: lower-case bases are read as N. Keeps a pointer to s. STATUS_DATA where a length is
  * asked of (seq_len > 0) that no training sequence has. */
 typedef struct {

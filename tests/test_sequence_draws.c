@@ -171,6 +171,14 @@ static void by_label(void **state)
     assert_true(abs(seen[0] - 3000) < 250);
     assert_true(abs(seen[3] - 3000) < 250); /* a label, however little of it is known */
     assert_true(abs(seen[1] - 1500) < 200 && abs(seen[2] - 1500) < 200);
+    for (int step = 0; step < 50;
+         step++) { /* in turn within a step, each first in a third of them */
+        int of[3] = {0};
+        for (int slot = 0; slot < 7; slot++)
+            of[set->list[sequence_draws_train(x, step, slot, 64).sequence].label]++;
+        for (int l = 0; l < 3; l++)
+            assert_true(of[l] == 2 || of[l] == 3);
+    }
     sequence_draws_close(&x);
 }
 
