@@ -85,6 +85,25 @@ def judge(tmp, config, pretrained):
     refused("evaluate, regions", run("evaluate", run_, data, "-o", os.path.join(tmp, "e1"), "-r", "21:1-100"), 2, "genotypes")
 
 
+def begins_even(tmp, config):
+    """the pooled features that a head begins with have mean 0 and spread 1 over training windows"""
+    rng, run_, table = random.Random(3), os.path.join(tmp, "even"), os.path.join(tmp, "even.h5")
+    fasta, names, data = (os.path.join(tmp, f"two.{k}") for k in ("fa", "tsv", "h5"))
+    open(fasta, "w").write("".join(f">{k}\n{''.join(rng.choice('ACGT' + k * 2) for _ in range(6400))}\n" for k in "AC"))
+    open(names, "w").write("A\ta\ttrain\nC\tc\ttrain\n")
+    done("two species", run("import", "-q", "-m", names, "-o", data, fasta))
+    done("a step of nothing", run("finetune", config, "--from", "none", "-o", run_, "-q", "--threads", "1", "--max-steps", "1", "finetune.lr=1.0e-9", f"data.path={data}", "data.reverse_complement=false", "stages=[]"))
+    done("its features", run("score", run_, fasta, "--window", "64", "--embeddings", table, "--pooled", "-o", os.path.join(tmp, "even.tsv")))
+    try:
+        import h5py
+    except ImportError:
+        return
+    with h5py.File(table) as f:
+        x = f["pooled"][:]
+    check("mean 0", len(x) == 200 and abs(x.mean(0)).max() < 0.4, x.mean(0))
+    check("spread 1", 0.7 < x.std(0).min() and x.std(0).max() < 1.4, x.std(0))
+
+
 def main():
     with tempfile.TemporaryDirectory() as tmp:
         make(tmp)
@@ -104,6 +123,7 @@ def main():
         fine = os.path.join(tmp, "fine")
         done("fine-tuning of it", run("finetune", config, "--from", long, "-o", fine, "-q", "--threads", "1"))
         judge(tmp, config, long)
+        begins_even(tmp, config)
         done("plan", run("plan", config))
         for what, key in (("fpe", "position.encoding=fpe"), ("objective", "objective=next-site"), ("alleles", "data.alleles=haplotype"),
                           ("absent", "data.absent=sums"), ("direction", "data.direction=both"), ("sampling", "data.sampling=mating")):

@@ -295,6 +295,7 @@ status trainer_open(trainer *t, const train_request *ask, const train_roles *rol
     if (t->state.finished || t->state.step >= t->last)
         t->last = t->state.step;
     TRY(comm_agree(roles->workers, trainer_enter_stage(t, t->state.step)));
+    TRY(comm_agree(roles->workers, start_pooled(t)));
     TRY(comm_agree(roles->workers, measure(t)));
     t->rolled_to = -1;
     return trainer_load_windows(t);

@@ -12,4 +12,8 @@ status start_site_rows(trainer *t);
  * values, but the queries and rows of a next-site pretraining go over to every class. */
 status start_from_model(trainer *t, const position_space *space);
 
+/* Fine-tuning on sequences, in its first stage: the last LayerNorm is set such that the pooled
+ * features of training windows have mean 0 and spread 1. */
+status start_pooled(trainer *t);
+
 #endif
