@@ -117,6 +117,11 @@ void model_row_gradients(const model *m, int level, int64_t *count, const int32_
                          const float **sum);
 void model_rows_clear(model *m);
 
+/* Bytes of a row table with room for `slots` of its `rows`, marks of the batch at hand included;
+ * and what all of them take now. */
+int64_t model_table_bytes(int64_t slots, int64_t rows, int64_t k);
+int64_t model_tables_bytes(const model *m);
+
 /* Sites of a span for each token, as the data have them (draws_sites_per_token): what plans of
  * ragged memory go by. 2.2 until it is said. */
 void model_expect_spans(model *m, double sites_a_token);
@@ -125,7 +130,7 @@ void model_expect_spans(model *m, double sites_a_token);
  * backward too. */
 typedef struct {
     int64_t weights, gradients, activations,
-        workspace;  /* bytes; the row tables aside (position_bytes) */
+        workspace;  /* bytes; the row tables aside (model_tables_bytes) */
     int64_t ragged; /* bytes of what grows with the sites of a batch's spans, as they are expected:
                        a tenth more sites than the mean, and the quarter by which arrays grow */
     int64_t flops_forward, flops_backward, bytes_forward, bytes_backward;

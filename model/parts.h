@@ -35,10 +35,12 @@ typedef struct {
     int64_t *row;                /* (B, Lp) the host's */
     float *values;               /* (count, k) the device's */
     int64_t count;
-    int64_t room;   /* entries that slot, unique, row and values have grown to; 0: in the arena */
-    int64_t *stamp; /* (slots of the table) last batch that touched a slot; grows with the table */
-    int32_t *index; /* (slots of the table) its place in `unique` */
-    int64_t stamps;
+    int64_t room; /* entries that slot, unique, row and values have grown to; 0: in the arena */
+    /* A bit for each slot of the table, set while the batch's rows are sorted; and the place in
+     * `unique` of the first that is set in a word. */
+    uint64_t *mark;
+    int32_t *base;
+    int64_t words;
 } batch_rows;
 
 /* What the sites of a batch's spans are to the model (spans.c). Ragged, so its arrays grow to the
@@ -103,7 +105,6 @@ struct model {
     int32_t *next_slot[EMBED_LEVELS], *next_slot_on[EMBED_LEVELS];
     pending_rows pending[ROW_TABLES];
     rows_adam_args schedule;
-    int64_t batches; /* counts batches, for the stamps */
 
     arena activations, workspace;
     arena twins; /* the host's copies of arrays in the activations; empty where they are one */

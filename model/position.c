@@ -300,16 +300,14 @@ status position_slots(position_encoding *x, int level, int64_t n, const int64_t 
         slot[i] = row[i] < 0 ? -1 : row_store_find(s, row[i]);
         if (row[i] < 0 || slot[i] >= 0 || leave_out)
             continue;
-        TRY(row_store_reserve(s, s->t.slots + s->scratch + 1));
         const int64_t at = s->t.slots + s->scratch;
+        TRY(row_store_grow(s, at + 1));
         TRY(slot_fill(x, level, s, at, row[i]));
         slot[i] = (int32_t)at;
-        if (create) {
-            row_store_enter(s, row[i], slot[i]);
-            s->t.slots++;
-        } else {
+        if (create)
+            TRY(row_store_enter(s, row[i]));
+        else
             s->scratch++;
-        }
     }
     return row_store_send(s);
 }
@@ -367,7 +365,7 @@ status position_restore(position_encoding *x, int level, int64_t slots, const in
                         const float *p, const float *m, const float *v, const int64_t *last)
 {
     row_store *s = &x->level[level].s;
-    row_store_empty(s);
+    row_store_clear(s);
     TRY(row_store_reserve(s, slots > 0 ? slots : 1));
     for (int64_t i = 0; i < slots; i++) {
         if (row[i] < 0 || row[i] >= s->t.rows)
@@ -379,25 +377,39 @@ status position_restore(position_encoding *x, int level, int64_t slots, const in
             return fail(STATUS_DATA,
                         "position: row %lld is stored twice; the file is damaged, use another",
                         (long long)row[i]);
-        s->t.row[i] = row[i];
-        s->t.slots = i + 1;
-        row_store_enter(s, row[i], (int32_t)i);
+        TRY(row_store_enter(s, row[i]));
     }
     return row_store_fill(s, slots, p, m, v, last);
 }
 
+status position_reserve(position_encoding *x, int table, int64_t slots)
+{
+    return row_store_reserve(&x->level[table].s, slots);
+}
+
+int64_t position_table_bytes(int64_t slots, int64_t rows, int64_t k)
+{
+    return row_store_reserved(slots, rows, k);
+}
+
+/* row_of_site of each level, and position_of_site. */
+int64_t position_site_bytes(const config *c, int head_classes, int64_t n_sites)
+{
+    const bool absent = c->data.absent == ABSENT_SUMS;
+    const int levels = position_levels(c) * (absent ? 2 : 1);
+    const int lists =
+        (c->position.rows == ROWS_SITE ? levels : 0) + (absent || head_classes ? 1 : 0);
+    return lists * (n_sites + 1) * (int64_t)sizeof(int32_t);
+}
+
 int64_t position_bytes(const position_encoding *x)
 {
-    int64_t bytes = 0;
+    int64_t bytes = 0, lists = x->position_of_site ? 1 : 0;
     for (int i = 0; i < x->tables; i++) {
-        const level_table *l = &x->level[i];
-        bytes +=
-            l->s.room * (3 * l->s.t.k * (int64_t)sizeof(float) + 2 * (int64_t)sizeof(int64_t)) +
-            l->s.hash_size * (int64_t)sizeof(int32_t);
-        if (l->row_of_site)
-            bytes += x->n_sites * (int64_t)sizeof(int32_t);
+        bytes += row_store_bytes(&x->level[i].s);
+        lists += x->level[i].row_of_site ? 1 : 0;
     }
-    return bytes;
+    return bytes + lists * (x->n_sites + 1) * (int64_t)sizeof(int32_t);
 }
 
 int64_t position_dense_bytes(const position_encoding *x)

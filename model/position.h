@@ -1,5 +1,5 @@
 /* Factorized Positional Embeddings: E(p) = A[row(p)] B with row(p) = floor((p-1)/alpha) for 1-based
- * p, A sparse. Only touched rows exist: a hash from row to slot, and slots of k values with their
+ * p, A sparse. Only touched rows exist: an index from row to slot, and slots of k values with their
  * two moments and the last step that was applied to them (exact-lazy Adam). B, being dense, lives
  * in the model's parameters. Other encodings (sinusoidal) are a fixed tensor added at the input. */
 #ifndef CROCUTA_MODEL_POSITION_H
@@ -21,6 +21,7 @@ typedef struct {
     int64_t alpha, k, rows; /* rows: P_eff, all that could exist (shared: of the longest chromosome;
                                chromosome and site: of all together) */
     int64_t slots;          /* touched so far */
+    int64_t room;           /* slots that fit; what is behind `slots` is not anybody's */
     int64_t *row;           /* (slots) row of a slot; the host's */
     float *p, *m, *v;       /* (slots, k); these three and last are the device's */
     int64_t *last;          /* (slots) last step applied, -1: none */
@@ -78,7 +79,15 @@ int64_t position_scratch(const position_encoding *x, int level);
 status position_restore(position_encoding *x, int level, int64_t slots, const int64_t *row,
                         const float *p, const float *m, const float *v, const int64_t *last);
 
-/* Bytes the table takes now, and what a dense fp32 table with gradient and two moments would take.
+/* Room for so many touched rows of a table, before the first of them comes; it grows where there
+ * are more. */
+status position_reserve(position_encoding *x, int table, int64_t slots);
+
+/* Bytes of a table with room for so many of `rows`, and what the encoding keeps of every site. */
+int64_t position_table_bytes(int64_t slots, int64_t rows, int64_t k);
+int64_t position_site_bytes(const config *c, int head_classes, int64_t n_sites);
+
+/* Bytes the tables take now, and what a dense fp32 table with gradient and two moments would take.
  */
 int64_t position_bytes(const position_encoding *x);
 int64_t position_dense_bytes(const position_encoding *x);

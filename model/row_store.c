@@ -16,40 +16,96 @@ void row_store_empty(row_store *s)
         device_host_give(s->dev, s->fresh);
         device_host_give(s->dev, s->fresh_last);
     }
-    free(s->hash);
+    free(s->index);
     s->t.row = s->t.last = s->fresh_last = NULL;
     s->t.p = s->t.m = s->t.v = s->fresh = NULL;
-    s->hash = NULL;
-    s->t.slots = s->room = s->hash_size = s->scratch = 0;
+    s->index = NULL;
+    s->t.slots = s->t.room = s->index_size = s->scratch = 0;
     s->fresh_count = s->fresh_room = 0;
 }
 
-/* Fibonacci hashing: neighbouring rows, which is what windows touch, spread over the table. */
-static int64_t hash_place(const row_store *s, int64_t row)
+void row_store_clear(row_store *s)
 {
-    return (int64_t)(((uint64_t)row * UINT64_C(0x9E3779B97F4A7C15)) >> 20 &
-                     (uint64_t)(s->hash_size - 1));
+    if (s->index)
+        memset(s->index, 0, (size_t)s->index_size * sizeof *s->index);
+    s->t.slots = s->scratch = 0;
+}
+
+/* ---- the index ---- */
+
+static int64_t least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Entries for so many rows out of all; at least a sixth of a hash is empty. */
+static int64_t index_for(int64_t slots, int64_t rows)
+{
+    return least(slots + slots / 5 + 1, rows);
+}
+
+static bool each_has_its_own(const row_store *s)
+{
+    return s->index_size == s->t.rows;
+}
+
+/* Fibonacci hashing: neighbouring rows, which is what windows touch, spread over the whole. */
+static int64_t index_place(const row_store *s, int64_t row)
+{
+    if (each_has_its_own(s))
+        return row;
+    const uint64_t high = ((uint64_t)row * UINT64_C(0x9E3779B97F4A7C15)) >> 32;
+    return (int64_t)((high * (uint64_t)s->index_size) >> 32); /* it is below 2^32 */
 }
 
 int32_t row_store_find(const row_store *s, int64_t row)
 {
-    if (!s->hash_size)
+    if (!s->index_size || row >= s->t.rows)
         return -1;
-    for (int64_t i = hash_place(s, row);; i = (i + 1) & (s->hash_size - 1)) {
-        if (!s->hash[i])
-            return -1;
-        if (s->t.row[s->hash[i] - 1] == row)
-            return s->hash[i] - 1;
-    }
+    int64_t i = index_place(s, row);
+    while (s->index[i] && s->t.row[s->index[i] - 1] != row)
+        if (++i == s->index_size)
+            i = 0;
+    return s->index[i] - 1;
 }
 
-void row_store_enter(row_store *s, int64_t row, int32_t slot)
+static void index_enter(row_store *s, int64_t row, int32_t slot)
 {
-    int64_t i = hash_place(s, row);
-    while (s->hash[i])
-        i = (i + 1) & (s->hash_size - 1);
-    s->hash[i] = slot + 1;
+    int64_t i = index_place(s, row);
+    while (s->index[i])
+        if (++i == s->index_size)
+            i = 0;
+    s->index[i] = slot + 1;
 }
+
+/* Another one in place of the old, which goes first: both at once would be the peak. */
+static status index_make(row_store *s, int64_t size)
+{
+    free(s->index);
+    s->index_size = 0;
+    s->index = calloc((size_t)size, sizeof *s->index);
+    if (!s->index)
+        return fail(STATUS_MEMORY,
+                    "position: no memory for the index of %lld rows; raise position.alpha",
+                    (long long)s->t.slots);
+    s->index_size = size;
+    for (int64_t i = 0; i < s->t.slots; i++)
+        index_enter(s, s->t.row[i], (int32_t)i);
+    return STATUS_OK;
+}
+
+status row_store_enter(row_store *s, int64_t row)
+{
+    const int64_t slots = s->t.slots + 1;
+    if (index_for(slots, s->t.rows) > s->index_size)
+        TRY(index_make(s, index_for(slots + slots / 4 + 1024, s->t.rows)));
+    s->t.row[s->t.slots] = row;
+    index_enter(s, row, (int32_t)s->t.slots);
+    s->t.slots = slots;
+    return STATUS_OK;
+}
+
+/* ---- columns ---- */
 
 static status no_room(int64_t rows)
 {
@@ -85,7 +141,7 @@ static status grow_column(device *dev, void *column, size_t kept, size_t bytes)
 static status grow_columns(row_store *s, int64_t room)
 {
     row_table *t = &s->t;
-    const size_t rows = (size_t)room * sizeof(int64_t), held = (size_t)s->room;
+    const size_t rows = (size_t)room * sizeof(int64_t), held = (size_t)t->room;
     const size_t values = (size_t)(room * t->k) * sizeof(float);
     const size_t kept = held * (size_t)t->k * sizeof(float);
     int64_t *row = realloc(t->row, rows);
@@ -97,36 +153,49 @@ static status grow_columns(row_store *s, int64_t room)
         grow_column(s->dev, &t->m, kept, values) != STATUS_OK ||
         grow_column(s->dev, &t->v, kept, values) != STATUS_OK)
         return s->dev->kind == DEVICE_CPU ? no_room(room) : failure_last()->code;
-    s->room = room;
+    t->room = room;
     return STATUS_OK;
+}
+
+static status columns_reserve(row_store *s, int64_t room)
+{
+    if (room > INT32_MAX - 1)
+        return fail(STATUS_RESOURCE, "position: more than 2^31 touched rows; raise position.alpha");
+    return room > s->t.room ? grow_columns(s, room) : STATUS_OK;
 }
 
 status row_store_reserve(row_store *s, int64_t slots)
 {
-    if (slots > INT32_MAX - 1)
-        return fail(STATUS_RESOURCE, "position: more than 2^31 touched rows; raise position.alpha");
-    if (slots > s->room) {
-        int64_t room = s->room ? s->room : 1024;
-        while (room < slots)
-            room *= 2;
-        TRY(grow_columns(s, room));
-    }
-    if (2 * slots <= s->hash_size)
+    TRY(columns_reserve(s, slots));
+    const int64_t size = index_for(slots, s->t.rows);
+    return size > s->index_size ? index_make(s, size) : STATUS_OK;
+}
+
+/* A 64th more is little memory, and some hundred times until there are millions of rows; scratch
+ * may go beyond the rows that the table could have. */
+status row_store_grow(row_store *s, int64_t slots)
+{
+    if (slots <= s->t.room)
         return STATUS_OK;
-    int64_t size = s->hash_size ? s->hash_size : 2048;
-    while (size < 2 * slots)
-        size *= 2;
-    int32_t *hash = calloc((size_t)size, sizeof *hash);
-    if (!hash)
-        return fail(STATUS_MEMORY,
-                    "position: no memory for the index of %lld rows; raise position.alpha",
-                    (long long)slots);
-    free(s->hash);
-    s->hash = hash;
-    s->hash_size = size;
-    for (int64_t i = 0; i < s->t.slots; i++)
-        row_store_enter(s, s->t.row[i], (int32_t)i);
-    return STATUS_OK;
+    const int64_t more = s->t.room / 64 > 1024 ? s->t.room / 64 : 1024;
+    const int64_t room = least(s->t.room + more, s->t.rows);
+    return columns_reserve(s, room > slots ? room : slots);
+}
+
+/* Values, two moments, row number and last step. */
+static int64_t column_bytes(int64_t k)
+{
+    return 3 * k * (int64_t)sizeof(float) + 2 * (int64_t)sizeof(int64_t);
+}
+
+int64_t row_store_bytes(const row_store *s)
+{
+    return s->t.room * column_bytes(s->t.k) + s->index_size * (int64_t)sizeof *s->index;
+}
+
+int64_t row_store_reserved(int64_t slots, int64_t rows, int64_t k)
+{
+    return slots * column_bytes(k) + index_for(slots, rows) * (int64_t)sizeof(int32_t);
 }
 
 static status grow_fresh(row_store *s)

@@ -56,33 +56,58 @@ status rows_reserve(model *m, batch_shape s)
 void rows_free(model *m)
 {
     for (int i = 0; i < ROW_TABLES; i++) {
-        free(m->rows[i].stamp);
-        free(m->rows[i].index);
+        free(m->rows[i].mark);
+        free(m->rows[i].base);
         free(m->pending[i].slot);
         free(m->pending[i].sum);
     }
 }
 
-static status stamps_reserve(batch_rows *r, int64_t slots)
+/* ---- the batch's marks ---- */
+
+#define WORD 64 /* slots of a mark */
+
+static int64_t words_of(int64_t slots)
 {
-    if (slots <= r->stamps)
+    return (slots + WORD - 1) / WORD;
+}
+
+static int64_t marks_bytes(int64_t words)
+{
+    return words * (int64_t)(sizeof(uint64_t) + sizeof(int32_t));
+}
+
+static status marks_reserve(batch_rows *r, int64_t slots)
+{
+    const int64_t words = words_of(slots);
+    if (words <= r->words)
         return STATUS_OK;
-    int64_t room = r->stamps ? r->stamps : 1024;
-    while (room < slots)
-        room *= 2;
-    int64_t *stamp = realloc(r->stamp, (size_t)room * sizeof *stamp);
-    if (stamp)
-        r->stamp = stamp;
-    int32_t *index = realloc(r->index, (size_t)room * sizeof *index);
-    if (index)
-        r->index = index;
-    if (!stamp || !index)
+    uint64_t *mark = realloc(r->mark, (size_t)words * sizeof *mark);
+    if (mark)
+        r->mark = mark;
+    int32_t *base = realloc(r->base, (size_t)words * sizeof *base);
+    if (base)
+        r->base = base;
+    if (!mark || !base)
         return fail(STATUS_MEMORY,
-                    "position: no memory for the index of %lld rows; raise position.alpha",
+                    "position: no memory for the marks of %lld rows; raise position.alpha",
                     (long long)slots);
-    memset(r->stamp + r->stamps, 0, (size_t)(room - r->stamps) * sizeof *stamp);
-    r->stamps = room;
+    memset(r->mark + r->words, 0, (size_t)(words - r->words) * sizeof *mark);
+    r->words = words;
     return STATUS_OK;
+}
+
+int64_t model_table_bytes(int64_t slots, int64_t rows, int64_t k)
+{
+    return position_table_bytes(slots, rows, k) + marks_bytes(words_of(slots));
+}
+
+int64_t model_tables_bytes(const model *m)
+{
+    int64_t bytes = m->position ? position_bytes(m->position) : 0;
+    for (int i = 0; i < ROW_TABLES; i++)
+        bytes += marks_bytes(m->rows[i].words);
+    return bytes;
 }
 
 static int by_slot(const void *a, const void *b)
@@ -91,24 +116,31 @@ static int by_slot(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Slots of the table become indices into `unique`, ascending. */
-static void compact(batch_rows *r, int64_t columns, int64_t batch_number)
+/* Slots of the table become indices into `unique`, ascending: a slot's is the number of marks
+ * before its own. */
+static void compact(batch_rows *r, int64_t columns)
 {
     r->count = 0;
     for (int64_t i = 0; i < columns; i++) {
         const int32_t slot = r->slot[i];
-        if (slot < 0 || r->stamp[slot] == batch_number)
+        if (slot < 0 || r->mark[slot / WORD] >> slot % WORD & 1)
             continue;
-        r->stamp[slot] = batch_number;
+        r->mark[slot / WORD] |= UINT64_C(1) << slot % WORD;
         r->unique[r->count++] = slot;
     }
     if (r->count > 1)
         qsort(r->unique, (size_t)r->count, sizeof *r->unique, by_slot);
+    for (int64_t i = r->count - 1; i >= 0; i--)
+        r->base[r->unique[i] / WORD] = (int32_t)i; /* the first of a word stays */
+    for (int64_t i = 0; i < columns; i++) {
+        const int32_t slot = r->slot[i];
+        if (slot < 0)
+            continue;
+        const uint64_t before = r->mark[slot / WORD] & ((UINT64_C(1) << slot % WORD) - 1);
+        r->slot[i] = r->base[slot / WORD] + __builtin_popcountll(before);
+    }
     for (int64_t i = 0; i < r->count; i++)
-        r->index[r->unique[i]] = (int32_t)i;
-    for (int64_t i = 0; i < columns; i++)
-        if (r->slot[i] >= 0)
-            r->slot[i] = r->index[r->slot[i]];
+        r->mark[r->unique[i] / WORD] = 0;
 }
 
 status rows_present(model *m, int table, int64_t n, bool create)
@@ -118,8 +150,9 @@ status rows_present(model *m, int table, int64_t n, bool create)
     row_table *tables[ROW_TABLES];
     position_tables(m->position, tables);
     const row_table *t = tables[table];
-    TRY(stamps_reserve(r, t->slots + position_scratch(m->position, table)));
-    compact(r, n, ++m->batches);
+    const int64_t used = t->slots + position_scratch(m->position, table);
+    TRY(marks_reserve(r, used > t->room ? used : t->room));
+    compact(r, n);
     TRY(device_upload(m->dev, r->slot_on, r->slot, (size_t)n * sizeof *r->slot));
     TRY(device_upload(m->dev, r->unique_on, r->unique, (size_t)r->count * sizeof *r->unique));
     if (m->schedule.step >= 0 || !device_is_host(m->dev))

@@ -124,6 +124,74 @@ static void only_touched(void **state)
     position_close(&x);
 }
 
+/* Rows of a dense space in no order, with the storage that follows them. */
+static void touch(position_encoding *x, int64_t n, int64_t of)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t row = i * 7919 % of; /* 7919 does not divide it: all are different */
+        int32_t slot;
+        assert_int_equal(position_slots(x, 0, 1, &row, true, &slot), STATUS_OK);
+        assert_int_equal(slot, i);
+        table(x)->p[i * 16] = (float)row;
+    }
+}
+
+static position_encoding *of_length(int64_t bp)
+{
+    config c;
+    memset(&c, 0, sizeof c);
+    c.position.encoding = ENCODING_FPE;
+    c.position.alpha = 1;
+    c.position.rank = 16;
+    c.position.length = bp;
+    position_encoding *x;
+    assert_int_equal(position_open(dev, &c, 0, NULL, 7, &x), STATUS_OK);
+    return x;
+}
+
+/* Values and moments of a row of 16 are 192 bytes; with row number, step and index at most 15 % are
+ * added, whether rows came one by one or were expected, few of a large space or all of it. */
+static void memory_of_touched_rows(void **state)
+{
+    (void)state;
+    const struct {
+        int64_t touched, of;
+        bool expected;
+    } cases[] = {{200000, 249250621, false},
+                 {200000, 249250621, true},
+                 {100000, 110000, false},
+                 {100000, 100000, true},
+                 {100000, 100000, false}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const int64_t n = cases[i].touched, of = cases[i].of;
+        position_encoding *x = of_length(of);
+        if (cases[i].expected)
+            assert_int_equal(position_reserve(x, 0, n), STATUS_OK);
+        const int64_t before = position_bytes(x);
+        touch(x, n, of);
+        const int64_t took = position_bytes(x);
+        if (cases[i].expected)
+            assert_true(took == before && took == position_table_bytes(n, of, 16));
+        if ((double)took > 1.15 * 192 * (double)n)
+            fail_msg("%lld of %lld rows take %.1f bytes each", (long long)n, (long long)of,
+                     (double)took / (double)n);
+        for (int64_t row = 0; row < 1000; row++) { /* those that are there, and only those */
+            int32_t slot;
+            assert_int_equal(position_slots(x, 0, 1, &row, false, &slot), STATUS_OK);
+            assert_true(slot >= 0 ? table(x)->row[slot] == row : n < of);
+            if (slot >= 0)
+                assert_true(table(x)->p[(int64_t)slot * 16] == (float)row);
+        }
+        for (int64_t s = 0; s < n; s += 997) {
+            int32_t slot;
+            const int64_t row = table(x)->row[s];
+            assert_int_equal(position_slots(x, 0, 1, &row, false, &slot), STATUS_OK);
+            assert_int_equal(slot, s);
+        }
+        position_close(&x);
+    }
+}
+
 static void initial_values(void **state)
 {
     (void)state;
@@ -162,6 +230,10 @@ static void restore(void **state)
     assert_int_equal(position_restore(x, 0, 2, rows, p, m, v, last), STATUS_OK);
     row_table *t = table(x);
     assert_true(t->slots == 2 && t->last[1] == 9 && t->p[5] == 6 && t->m[2] == 1 && t->v[3] == 3);
+    assert_int_equal(position_restore(x, 0, 1, rows + 1, p, NULL, NULL, NULL), STATUS_OK);
+    int32_t slot[2];
+    assert_int_equal(position_slots(x, 0, 2, rows, false, slot), STATUS_OK);
+    assert_true(slot[0] == -1 && slot[1] == 0 && t->slots == 1 && t->last[0] == -1 && t->v[0] == 0);
     const int64_t twice[] = {3, 3}, beyond[] = {3, 1000};
     assert_int_equal(position_restore(x, 0, 2, twice, p, m, v, last), STATUS_DATA);
     assert_int_equal(position_restore(x, 0, 2, beyond, p, NULL, NULL, NULL), STATUS_DATA);
@@ -198,9 +270,12 @@ static void sinusoid(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(rows_of_positions), cmocka_unit_test(only_touched),
-        cmocka_unit_test(initial_values),    cmocka_unit_test(restore),
-        cmocka_unit_test(refusals),          cmocka_unit_test(sinusoid)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(rows_of_positions),
+                                       cmocka_unit_test(only_touched),
+                                       cmocka_unit_test(memory_of_touched_rows),
+                                       cmocka_unit_test(initial_values),
+                                       cmocka_unit_test(restore),
+                                       cmocka_unit_test(refusals),
+                                       cmocka_unit_test(sinusoid)};
     return cmocka_run_group_tests(tests, open_device, close_device);
 }

@@ -10,8 +10,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define ROW_TENSORS 5
-
 static bool ends_with(const char *name, const char *tail)
 {
     size_t n = strlen(name), k = strlen(tail);
@@ -143,34 +141,41 @@ static status restore_arena(model *m, checkpoint *c, const char *folder, float *
     return device_view_close(&view, true, st);
 }
 
+/* One column of a table, from the file to where it belongs: a table may be most of the memory. */
+static status restore_column(device *dev, checkpoint *c, int level, const char *what, void *column,
+                             int64_t count, size_t width)
+{
+    char name[64];
+    device_view view;
+    snprintf(name, sizeof name, "rows/%d/%s", level, what);
+    TRY(device_view_open(dev, column, (size_t)count * width, false, &view));
+    const status st = checkpoint_read(c, name, view.host, count);
+    return device_view_close(&view, true, st);
+}
+
 static status restore_level(model *m, checkpoint *c, int level)
 {
-    static const char *const what[ROW_TENSORS] = {"row", "p", "m", "v", "last"};
     position_encoding *x = model_position(m);
+    device *dev = model_device(m);
     row_table *tables[ROW_TABLES];
     position_tables(x, tables);
-    const int64_t k = tables[level]->k;
+    const row_table *t = tables[level];
     char name[64];
     snprintf(name, sizeof name, "rows/%d/row", level);
-    const checkpoint_tensor *t = find_tensor(c, name);
-    const int64_t slots = t ? t->shape[0] : 0;
-    void *column[ROW_TENSORS] = {NULL};
-    status st = STATUS_OK;
-    for (int i = 0; i < ROW_TENSORS && st == STATUS_OK; i++) {
-        const bool wide = i == 0 || i == 4;
-        const int64_t count = wide ? slots : slots * k;
-        column[i] = malloc(((size_t)count + 1) * (wide ? sizeof(int64_t) : sizeof(float)));
-        snprintf(name, sizeof name, "rows/%d/%s", level, what[i]);
-        st = column[i] ? checkpoint_read(c, name, column[i], count)
-                       : fail(STATUS_MEMORY, "position: no memory for %lld rows; use more workers",
-                              (long long)slots);
-    }
+    const checkpoint_tensor *rows = find_tensor(c, name);
+    const int64_t slots = rows ? rows->shape[0] : 0;
+    int64_t *row = malloc(((size_t)slots + 1) * sizeof *row);
+    status st = row ? checkpoint_read(c, name, row, slots)
+                    : fail(STATUS_MEMORY, "position: no memory for %lld rows; use more workers",
+                           (long long)slots);
     if (st == STATUS_OK)
-        st = position_restore(x, level, slots, column[0], column[1], column[2], column[3],
-                              column[4]);
-    for (int i = 0; i < ROW_TENSORS; i++)
-        free(column[i]);
-    return st;
+        st = position_restore(x, level, slots, row, NULL, NULL, NULL, NULL);
+    free(row);
+    TRY(st);
+    TRY(restore_column(dev, c, level, "p", t->p, slots * t->k, sizeof *t->p));
+    TRY(restore_column(dev, c, level, "m", t->m, slots * t->k, sizeof *t->m));
+    TRY(restore_column(dev, c, level, "v", t->v, slots * t->k, sizeof *t->v));
+    return restore_column(dev, c, level, "last", t->last, slots, sizeof *t->last);
 }
 
 static status restore_rows(model *m, checkpoint *c)

@@ -15,13 +15,6 @@ static int64_t least(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-/* A touched row: values, two moments, row number and last step; its two entries in a hash that is
- * half full; and the model's note whether a batch has it. */
-static int64_t row_bytes(int64_t k)
-{
-    return 3 * k * (int64_t)sizeof(float) + 2 * (int64_t)sizeof(int64_t) + 24 + 12;
-}
-
 /* Gradient of a row that a step touches: pending with its slot, packed for the other workers with
  * its row, received from all of them, merged. */
 static int64_t row_gradient_bytes(int64_t k, int64_t workers)
@@ -42,10 +35,11 @@ static void sum_rows(const config *c, const plan_request *q, bool spans, plan *p
     const int64_t tokens = share * c->data.seq_len;
     const int64_t sites =
         (int64_t)((q->sites_a_token > 0 ? q->sites_a_token : 2.2) * (double)tokens);
-    p->position_table = p->row_gradients = 0;
+    p->position_table = q->site_bytes;
+    p->row_gradients = 0;
     for (int i = 0; i < q->tables; i++) {
         const plan_table *t = &q->table[i];
-        p->position_table += t->rows * row_bytes(t->k);
+        p->position_table += model_table_bytes(t->rows, t->space, t->k);
         p->row_gradients += least(t->rows, t->of_sites ? sites : tokens) *
                             row_gradient_bytes(t->k, p->data_parallel);
     }
@@ -107,6 +101,8 @@ status plan_make(model *m, const config *c, const plan_request *q, plan *out)
     static const recompute_kind meaning[] = {RECOMPUTE_NONE, RECOMPUTE_SELECTED, RECOMPUTE_ALL};
     memset(out, 0, sizeof *out);
     out->available = q->available;
+    out->tables = q->tables;
+    memcpy(out->table, q->table, sizeof out->table);
     TRY(layout(c, q, out));
     if (model_sharers(m) != out->context_parallel)
         TRY(model_share(m, &(context_group){.size = (int)out->context_parallel}));

@@ -6,9 +6,9 @@
 
 #include "model/model.h"
 
-/* A table of rows: how many of them the data can touch, of how many numbers. */
+/* A table of rows: how many of them the data can touch, out of how many, of how many numbers. */
 typedef struct {
-    int64_t rows, k;
+    int64_t rows, space, k;
     bool of_sites; /* touched by every site of a span, not by tokens alone */
 } plan_table;
 
@@ -19,6 +19,7 @@ typedef struct {
     double sites_a_token; /* of spans in these data; 0: not known */
     int tables;           /* 0: none */
     plan_table table[ROW_TABLES];
+    int64_t site_bytes; /* what the tables keep of every site */
     bool training;
 } plan_request;
 
@@ -30,6 +31,8 @@ typedef struct {
     int64_t row_gradients, ragged, batches; /* of these */
     int64_t flops_per_step, bytes_per_step; /* of all workers together */
     int64_t context_parallel, data_parallel;
+    int tables; /* the request's: the trainer makes room for their rows */
+    plan_table table[ROW_TABLES];
     int64_t micro_batch; /* sequences a worker computes at once */
     int64_t micro_steps; /* of a worker with the most sequences */
     int64_t sequences;   /* of a step, all workers */

@@ -4,16 +4,23 @@
 #include <jansson.h>
 #include <stdlib.h>
 
-/* Rows of one level that the sites of a set can touch. */
-static status count_rows(const config *c, const dataset *d, int64_t alpha, int64_t *rows)
+static int64_t bins(int64_t length, int64_t alpha)
 {
-    const bool shared = c->position.rows == ROWS_SHARED;
-    int64_t longest = c->position.length, all = 0;
+    return (length + alpha - 1) / alpha;
+}
+
+/* Rows of one level that the sites of a set can touch, and those that there could be. */
+static status count_rows(const config *c, const dataset *d, int64_t alpha, int64_t *rows,
+                         int64_t *space)
+{
+    const bool shared = c->position.rows == ROWS_SHARED, chosen = c->position.length != CONFIG_AUTO;
+    int64_t longest = c->position.length, all = 0, of_chromosomes = 0;
     for (int64_t k = 0; k < d->n_chromosomes; k++) {
         const chromosome *h = &d->chromosomes[k];
         int64_t length = h->sites ? d->sites[h->site0 + h->sites - 1].position : 0;
         length = h->length > length ? h->length : length;
         longest = length > longest ? length : longest;
+        of_chromosomes += bins(length, alpha);
     }
     unsigned char *seen = calloc((size_t)(longest / alpha / 8 + 1), 1);
     if (!seen)
@@ -34,7 +41,10 @@ static status count_rows(const config *c, const dataset *d, int64_t alpha, int64
         }
     }
     free(seen);
-    *rows = all;
+    *space = shared ? bins(chosen ? c->position.length : longest, alpha) : of_chromosomes;
+    if (c->position.rows == ROWS_SITE)
+        *space = all;
+    *rows = all < *space ? all : *space;
     return STATUS_OK;
 }
 
@@ -65,13 +75,15 @@ status plan_of_data(const config *c, const dataset *d, const draws *x, int class
     for (int i = 0; i < position_levels(c); i++) {
         plan_table *t = &q->table[q->tables++];
         *t = (plan_table){.k = c->position.rank};
-        TRY(count_rows(c, d, alpha_of(c, i), &t->rows));
+        TRY(count_rows(c, d, alpha_of(c, i), &t->rows, &t->space));
     }
     add_absent(c, q);
     const int head = classes > 0 ? (c->model.head == HEAD_CLASS_CONDITIONAL ? classes : 0)
                                  : c->objective == OBJECTIVE_NEXT_SITE;
     if (head)
-        q->table[q->tables++] = (plan_table){d->n_sites, 2 * c->model.head_rank + head, true};
+        q->table[q->tables++] =
+            (plan_table){d->n_sites, d->n_sites, 2 * c->model.head_rank + head, true};
+    q->site_bytes = position_site_bytes(c, head, d->n_sites);
     /* a window that nobody is long enough for is as dense as the longest that there are */
     const int64_t longest = draws_longest(x, SPLIT_TRAIN), asked = c->data.seq_len;
     q->sites_a_token =
@@ -83,17 +95,19 @@ status plan_without_data(const config *c, plan_request *q)
 {
     q->tables = 0;
     q->sites_a_token = 0;
+    q->site_bytes = 0;
     if (position_levels(c) && c->position.length == CONFIG_AUTO)
         return fail(STATUS_USAGE,
                     "%s: position.length is auto but there is no data.path to take it from; write "
                     "it (bp of the longest chromosome)",
                     c->file[0] ? c->file : "plan");
     for (int i = 0; i < position_levels(c); i++) {
-        const int64_t alpha = alpha_of(c, i);
-        q->table[q->tables++] =
-            (plan_table){(c->position.length + alpha - 1) / alpha, c->position.rank, false};
+        const int64_t rows = bins(c->position.length, alpha_of(c, i));
+        q->table[q->tables++] = (plan_table){rows, rows, c->position.rank, false};
     }
     add_absent(c, q);
+    if (position_levels(c)) /* as if every position had a site */
+        q->site_bytes = position_site_bytes(c, 0, c->position.length);
     return STATUS_OK;
 }
 

@@ -132,6 +132,15 @@ static status plan_stage(const trainer *t, const stage *s, plan *p)
     return st;
 }
 
+/* Room for the rows that the plan counts: no step makes any. */
+static status reserve_rows(trainer *t)
+{
+    position_encoding *x = model_position(t->m);
+    for (int i = 0; x && i < t->memory.tables; i++)
+        TRY(position_reserve(x, i, t->memory.table[i].rows));
+    return STATUS_OK;
+}
+
 static status open_lookup(trainer *t)
 {
     const config *c = t->ask->config;
@@ -232,6 +241,7 @@ static status open_all(trainer *t)
     TRY(open_data(t));
     TRY(open_model(t));
     TRY(plan_stage(t, schedule_stage(&t->sched, 0), &t->memory));
+    TRY(reserve_rows(t));
     TRY(optimizer_open(c, ask->finetune, &t->sched, t->m, t->dev, t->roles.workers, &t->opt));
     if (!model_gradients(t->m))
         return fail(STATUS_MEMORY, "model: no memory for its gradients; use a smaller model");
