@@ -1,7 +1,8 @@
 /* ranks: 1 2 3
  * Training over several workers against one worker alone, in the same program: the same global
- * batch, gradients of parameters and rows to 1e-5, the same copies of everything on all workers
- * after some steps. And whose windows they are: never those of people who are held out. */
+ * batch, gradients of parameters and rows of the first step to 1e-5, the losses of twenty steps to
+ * 1e-5, the same copies of everything on all workers after them. And whose windows they are: never
+ * those of people who are held out. */
 #include "tests/dataset_fixture.h"
 
 #include "runtime/core/log.h"
@@ -17,7 +18,7 @@
 #include <cmocka.h>
 
 #define OK(x) assert_int_equal(x, STATUS_OK)
-#define STEPS 6
+#define STEPS 20
 
 static comm *world, *self;
 static char path[64], run[64];
@@ -28,8 +29,8 @@ static const char yaml[] =
     "model: {d_model: 32, n_layer: 2, d_inner: 48, l_max: 50, filter_order: 16}\n"
     "position: {encoding: fpe, alpha: 500, rank: 5, rows: chromosome, init: %s}\n"
     "optimizer: {lr: 3.0e-3, rows_lr: 1.0e-2}\n"
-    "train: {steps: 12, tokens_per_step: %d, micro_batch: %d, eval_every: 3, eval_windows: 7}\n"
-    "finetune: {steps: 12, head_hidden: 8, lr: 1.0e-3}\n";
+    "train: {steps: 24, tokens_per_step: %d, micro_batch: %d, eval_every: 3, eval_windows: 7}\n"
+    "finetune: {steps: 24, head_hidden: 8, lr: 1.0e-3}\n";
 
 static void configure(config *c, const char *init, int tokens, int micro)
 {
@@ -92,7 +93,7 @@ static void same_gradients(bool finetune, const char *init, int tokens, int micr
             for (int i = 0; i < 2; i++)
                 row_exchange_close(&x[i]);
         }
-        assert_true(fabs(s[0].sums.loss - s[1].sums.loss) < 1e-4 * s[1].sums.loss);
+        assert_true(fabs(s[0].sums.loss - s[1].sums.loss) < 1e-5 * s[1].sums.loss);
         optimizer_report o[2];
         for (int i = 0; i < 2; i++)
             OK(optimizer_step(&t[i].opt, step, s[i].sums.targets, &o[i]));
