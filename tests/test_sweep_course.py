@@ -164,6 +164,13 @@ def calls(folder):
     told = json.loads(r.stdout) if r.returncode == 0 else {}
     check("--dry-run: every trial, its memory and its share", len(told.get("trials", [])) == 3 and abs(sum(t["work"] for t in told["trials"]) - 1) < 1e-9
           and told["plan_bytes"] == max(t["plan_bytes"] for t in told["trials"]) > 1 << 18, r)
+    mixed = ("sweep", "s.yaml", "-o", "x", "--dry-run", "--json", "train.precision=mixed")
+    weight = [json.loads(r.stdout)["plan_bytes"] if r.returncode == 0 else r.stderr for r in (run(*mixed, cwd=folder), run(*mixed, "--device", "cuda", cwd=folder),
+              run(*mixed[:-1], "--device", "cuda", cwd=folder))]
+    if isinstance(weight[2], int):  # built with CUDA
+        check("--dry-run: mixed precision is a GPU's", weight[0] == weight[1] < weight[2], weight)
+    check("--dry-run: mixed precision, whatever is here", isinstance(weight[0], int), weight)
+    refused("mixed precision on a CPU", run(*mixed, "--device", "cpu", cwd=folder), 2, "s.yaml:", "train.precision")
     refused("a trial that does not fit", run("sweep", "s.yaml", "-o", "x", "--dry-run", "--device-memory", "100kiB", cwd=folder), 4, "s.yaml:", ": trial ", "GiB a worker needed")
     refused("memory is looked at beforehand only", run("sweep", "s.yaml", "-o", "x", "--device-memory", "1GiB", cwd=folder), 2, "--dry-run")
     check("refusals leave nothing", not os.path.exists(os.path.join(folder, "x")))

@@ -16,8 +16,8 @@
 typedef struct {
     dataset *d;
     draws *x;
-    const config *of; /* that both were opened for */
-    device *dev;
+    const config *of;  /* that both were opened for */
+    device *dev, *gpu; /* what runs here, and what mixed precision needs; NULL: not in this build */
 } ground;
 
 static void leave(ground *g)
@@ -59,6 +59,12 @@ static status stand(ground *g, const sweep *s, const config *c, comm *alone)
     return STATUS_OK;
 }
 
+/* The device that a trial is meant for, wherever this is asked: mixed precision is a GPU's. */
+static device *device_for(const ground *g, const config *c)
+{
+    return c->train.precision == PRECISION_MIXED && g->gpu ? g->gpu : g->dev;
+}
+
 static status weigh_part(const ground *g, const sweep_request *ask, bool finetune, const config *c,
                          sweep_trial *t)
 {
@@ -70,7 +76,7 @@ static status weigh_part(const ground *g, const sweep_request *ask, bool finetun
     plan p;
     TRY(schedule_open(c, finetune, &steps));
     TRY(plan_of_data(c, g->d, g->x, classes, &q));
-    status st = model_open(c, classes, g->dev, &m);
+    status st = model_open(c, classes, device_for(g, c), &m);
     if (st == STATUS_OK)
         st = plan_make(m, c, &q, &p);
     model_close(&m);
@@ -105,7 +111,8 @@ static status weigh_trial(sweep *s, sweep_trial *t, ground *g, comm *alone)
 {
     const sweep_parts *p = &s->file->parts;
     config c = *t->c;
-    c.train.precision = PRECISION_FP32; /* the work is the same, and this is no GPU */
+    if (device_for(g, &c)->kind == DEVICE_CPU && s->ask->device != DEVICE_CPU)
+        c.train.precision = PRECISION_FP32; /* without CUDA: the upper bound of what it needs */
     TRY(stand(g, s, t->c, alone));
     t->dense_bytes = dense_bytes(&c, g->d);
     if (p->pretrain)
@@ -118,10 +125,22 @@ static status weigh_trial(sweep *s, sweep_trial *t, ground *g, comm *alone)
     return STATUS_OK;
 }
 
+static status describe(const sweep_request *ask, ground *g)
+{
+    device_kind kind = ask->device;
+    if (kind == DEVICE_AUTO)
+        kind = device_count(NULL, 0) > 0 ? DEVICE_CUDA : DEVICE_CPU;
+    TRY(device_describe(kind, ask->threads, &g->dev));
+    if (ask->device == DEVICE_AUTO && kind == DEVICE_CPU &&
+        device_describe(DEVICE_CUDA, ask->threads, &g->gpu) != STATUS_OK)
+        g->gpu = NULL; /* this build, or this machine's libraries, know no GPU */
+    return STATUS_OK;
+}
+
 static status weigh_all(sweep *s, comm *alone)
 {
     ground g = {0};
-    status st = device_describe(DEVICE_CPU, s->ask->threads, &g.dev);
+    status st = describe(s->ask, &g);
     for (int i = 0; i < s->n && st == STATUS_OK; i++) {
         sweep_trial *t = &s->trials[i];
         st = weigh_trial(s, t, &g, alone);
@@ -130,6 +149,7 @@ static status weigh_all(sweep *s, comm *alone)
                       failure_last()->text);
     }
     leave(&g);
+    device_close(&g.gpu);
     device_close(&g.dev);
     return st;
 }
