@@ -1,5 +1,6 @@
 /* `crocuta status`: how a run is doing, from its folder alone. */
 #include "launch/cli.h"
+#include "runtime/train/last_seen.h"
 #include "runtime/train/sweep_status.h"
 
 #include <jansson.h>
@@ -17,16 +18,17 @@ static const char about[] =
     "machine writes.\n"
     "\nExample:\n  crocuta status runs/study --follow";
 
-static void print_json(const run_status *s)
+static void print_json(const run_status *s, const last_seen *lost)
 {
     json_t *workers = json_loads(s->workers ? s->workers : "[]", 0, NULL);
     json_t *o = json_pack(
-        "{s:s, s:s, s:I, s:I, s:o, s:o, s:o, s:s, s:s, s:o}", "schema", "crocuta/status/1", "state",
-        s->state, "step", (json_int_t)s->step, "steps", (json_int_t)s->steps, "eta_s",
+        "{s:s, s:s, s:I, s:I, s:o, s:o, s:o, s:s, s:s, s:s?, s:o}", "schema", "crocuta/status/1",
+        "state", s->state, "step", (json_int_t)s->step, "steps", (json_int_t)s->steps, "eta_s",
         isfinite(s->eta_s) ? json_real(s->eta_s) : json_null(), "last_checkpoint",
         s->last_checkpoint >= 0 ? json_integer(s->last_checkpoint) : json_null(), "loss",
         isfinite(s->loss) ? json_real(s->loss) : json_null(), "last_event", s->event,
-        "last_event_detail", s->detail, "workers", workers ? workers : json_array());
+        "last_event_detail", s->detail, "lost", lost->died ? lost->who.detail : NULL, "workers",
+        workers ? workers : json_array());
     char *text = o ? json_dumps(o, JSON_INDENT(2)) : NULL;
     if (text)
         puts(text);
@@ -34,7 +36,7 @@ static void print_json(const run_status *s)
     json_decref(o);
 }
 
-static void print_text(const run_status *s)
+static void print_text(const run_status *s, const last_seen *lost)
 {
     printf("%s  step %lld/%lld", s->state, (long long)s->step, (long long)s->steps);
     if (isfinite(s->loss))
@@ -47,6 +49,8 @@ static void print_text(const run_status *s)
         printf("  checkpoint at step %lld", (long long)s->last_checkpoint);
     if (s->event[0])
         printf("  last event: %s (%s)", s->event, s->detail);
+    if (lost->died)
+        printf("  it ended without a word: %s", lost->who.detail);
     printf("\n");
 }
 
@@ -117,11 +121,13 @@ static status show(const char *run, bool json, bool *running)
     if (sweep_is(run))
         return show_sweep(run, json, running);
     TRY(run_status_read(run, &s));
-    json ? print_json(&s) : print_text(&s);
+    last_seen lost = {0};
+    const status st = strcmp(s.state, "failed") == 0 ? last_seen_read(run, &lost) : STATUS_OK;
+    json ? print_json(&s, &lost) : print_text(&s, &lost);
     fflush(stdout);
     *running = strcmp(s.state, "running") == 0 || strcmp(s.state, "queued") == 0;
     free(s.workers);
-    return STATUS_OK;
+    return st;
 }
 
 status command_status(const cli *c)

@@ -4,6 +4,7 @@
 #include "runtime/core/log.h"
 #include "runtime/train/journal.h"
 #include "runtime/train/keeper.h"
+#include "runtime/train/last_seen.h"
 #include "runtime/train/metrics.h"
 #include "runtime/train/signals.h"
 
@@ -17,6 +18,8 @@
 #include <unistd.h>
 
 #define SYNC_EVERY_S 2.0 /* journals reach the disk at least so often; checkpoints wait for it */
+#define SEEN_EVERY_S 0.5 /* workers.json is so old at most */
+#define ENDING_S 0.2     /* or so, once somebody wants an end: little time may be left */
 
 struct coordinator {
     run_directory run;
@@ -29,7 +32,8 @@ struct coordinator {
     progress show;
     int worker0; /* world rank */
     int64_t done;
-    double started_s, checkpoint_s, synced_s;
+    double started_s, checkpoint_s, synced_s, seen_s;
+    bool unseen;             /* workers.json could not be written, and that has been said */
     double every_s, limit_s; /* 0: never */
     bool on_signal, stopping;
     bool alone; /* a rank of its own */
@@ -63,6 +67,8 @@ status coordinator_open(const run_directory *run, const config *c, const coordin
         st = keeper_open(dir, c, at->worker0, at->workers, &k->saves);
     if (st == STATUS_OK)
         st = watch_open(at->seats, at->workers, at->worker0, at->host, &k->watched);
+    if (st == STATUS_OK)
+        st = last_seen_write(run->path, k->watched);
     if (st != STATUS_OK) {
         coordinator_close(&k);
         return st;
@@ -184,6 +190,19 @@ static status send_command(comm *world, unsigned bits)
     return comm_post(world, 1, TAG_COMMAND, &bits, sizeof bits);
 }
 
+/* Who was where, for those who come after a job that could not say a word. */
+static void note_workers(coordinator *c)
+{
+    const double now_s = clock_monotonic_s();
+    if (now_s - c->seen_s < (c->stopping ? ENDING_S : SEEN_EVERY_S))
+        return;
+    c->seen_s = now_s;
+    if (last_seen_write(c->run.path, c->watched) == STATUS_OK || c->unseen)
+        return;
+    log_warning("%s", failure_last()->text);
+    c->unseen = true;
+}
+
 /* Somebody is lost: the journal says so, and the run ends. */
 static status say_lost(coordinator *c, const watch_loss *x)
 {
@@ -215,6 +234,7 @@ status coordinator_tend(coordinator *c, comm *world, bool *over)
     }
     TRY(save(c, world));
     TRY(watch_poll(c->watched, world));
+    note_workers(c);
     return c->alone && watch_look(c->watched, -1, &lost) ? say_lost(c, &lost) : STATUS_OK;
 }
 

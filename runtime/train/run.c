@@ -1,11 +1,11 @@
 /* A whole run, from roles to the last line: ranks agree on every step of the way in, so that a
  * refusal is one line and leaves nothing behind. */
 #include "runtime/core/log.h"
+#include "runtime/train/last_seen.h"
 #include "runtime/train/plan_data.h"
 #include "runtime/train/signals.h"
 #include "runtime/train/trainer.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -49,20 +49,18 @@ static status share_seats(const train_request *ask, const train_roles *r, seat *
     return comm_allgather(r->world, &mine, sizeof mine, *out);
 }
 
-/* workers.json: who trains where, for `crocuta status`. */
-static status write_workers(const train_request *ask, const train_roles *r, const seat *seats)
+/* A job before this one that was killed could not say who was lost: its journal gets that now. */
+static status tell_of_last(coordinator *c, const last_seen *x)
 {
-    json_t *list = json_array();
-    for (int i = r->dedicated; i < comm_size(r->world); i++)
-        json_array_append_new(list, json_pack("{s:i, s:i, s:s, s:I}", "worker", i - r->dedicated,
-                                              "rank", i, "host", seats[i].host, "process",
-                                              (json_int_t)seats[i].pid));
-    char *text = json_dumps(list, JSON_COMPACT);
-    const status st = text ? run_directory_write(ask->run, "workers.json", text)
-                           : fail(STATUS_MEMORY, "%s: no memory; use more memory", ask->run);
-    free(text);
-    json_decref(list);
-    return st;
+    if (!x->died)
+        return STATUS_OK;
+    report r = {.kind = REPORT_EVENT, .step = x->who.step};
+    r.worker = x->who.worker;
+    snprintf(r.event, sizeof r.event, "%s", x->one ? "worker_lost" : "job_lost");
+    snprintf(r.detail, sizeof r.detail, "the job before this one ended without a word: %s",
+             x->who.detail);
+    snprintf(r.host, sizeof r.host, "%s", x->who.host);
+    return coordinator_receive(c, &r);
 }
 
 /* World rank 0 makes the run directory its own, with everything in it that is known before a step.
@@ -73,6 +71,9 @@ static status enter(const train_request *ask, const train_roles *r, run_director
     if (comm_rank(r->world) != 0)
         return STATUS_OK;
     dir->fresh = !ask->resume;
+    last_seen before = {0};
+    if (ask->resume)
+        TRY(last_seen_read(ask->run, &before));
     TRY(run_directory_enter(dir, ask->config, ask->command, ask->versions));
     const int workers = comm_size(r->world) - r->dedicated;
     const coordinator_setting at = {.name = ask->finetune ? "finetune" : "pretrain",
@@ -82,8 +83,8 @@ static status enter(const train_request *ask, const train_roles *r, run_director
                                     .workers = workers,
                                     .seats = seats + r->dedicated,
                                     .host = comm_host(r->world)};
-    TRY(write_workers(ask, r, seats));
     TRY(coordinator_open(dir, ask->config, &at, out));
+    TRY(tell_of_last(*out, &before));
     char detail[256];
     snprintf(detail, sizeof detail, "%d worker%s of %d thread%s, coordinator %s", workers,
              workers == 1 ? "" : "s", ask->threads, ask->threads == 1 ? "" : "s",

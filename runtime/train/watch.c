@@ -106,13 +106,22 @@ static void tell(const watch *w, int i, const char *what, watch_loss *loss)
                  w->first + i, (long long)x->who.pid, x->who.host, what);
 }
 
+static bool is_gone(char state)
+{
+    return state == 0 || state == 'Z' || state == 'X';
+}
+
+static bool is_stopped(char state)
+{
+    return state == 'T' || state == 't';
+}
+
 static bool look_for_dead(const watch *w, watch_loss *loss)
 {
     for (int i = 0; i < w->n; i++) {
         if (!w->w[i].local)
             continue;
-        const char state = state_of(w->w[i].who.pid);
-        if (state == 0 || state == 'Z' || state == 'X') {
+        if (is_gone(state_of(w->w[i].who.pid))) {
             tell(w, i, "died", loss);
             return true;
         }
@@ -126,8 +135,7 @@ static int culprit(const watch *w, bool *stopped)
 {
     int found = 0;
     for (int i = 0; i < w->n; i++) {
-        const char state = w->w[i].local ? state_of(w->w[i].who.pid) : 0;
-        *stopped = state == 'T' || state == 't';
+        *stopped = w->w[i].local && is_stopped(state_of(w->w[i].who.pid));
         if (*stopped)
             return i;
         const worker *x = &w->w[i], *y = &w->w[found];
@@ -167,4 +175,25 @@ bool watch_look(watch *w, int self, watch_loss *loss)
     const bool lost = look(w, self, loss);
     pthread_mutex_unlock(&w->lock);
     return lost;
+}
+
+int watch_workers(const watch *w)
+{
+    return w->n;
+}
+
+void watch_view_of(watch *w, int i, watch_view *v)
+{
+    pthread_mutex_lock(&w->lock);
+    const worker *x = &w->w[i];
+    const char state = x->local ? state_of(x->who.pid) : 'S';
+    *v = (watch_view){.who = x->who,
+                      .rank = w->first + i,
+                      .heard = x->seen,
+                      .stopped = is_stopped(state),
+                      .gone = is_gone(state),
+                      .ago_s = clock_monotonic_s() - x->last_s,
+                      .b = x->b};
+    v->b.worker = i;
+    pthread_mutex_unlock(&w->lock);
 }

@@ -33,6 +33,19 @@ void watch_close(watch **w);
 status watch_poll(watch *w, comm *world);
 void watch_beat(watch *w, const beat *b);
 
+/* What was last heard of a worker. */
+typedef struct {
+    seat who;
+    int rank;
+    bool heard;
+    bool stopped, gone; /* its process, where it can be seen from here */
+    double ago_s;
+    beat b; /* worker is right though nothing was heard */
+} watch_view;
+
+int watch_workers(const watch *w);
+void watch_view_of(watch *w, int worker, watch_view *v);
+
 /* Who is lost. */
 typedef struct {
     int worker, rank;
