@@ -60,6 +60,13 @@ status comm_device_open(comm *group, int ordinal, void *stream, const comm_devic
     return calls->open(group, ordinal, stream, options, out);
 }
 
+status comm_device_library(char *text, size_t size)
+{
+    const comm_device_calls *calls;
+    TRY(find(&calls));
+    return calls->library(text, size);
+}
+
 void comm_device_close(comm_device **c)
 {
     if (*c)

@@ -36,6 +36,9 @@ void comm_device_close(comm_device **c);
 /* For a rank that fails elsewhere and will not come to the next exchange: ends communication here
  * and tells the others the last failure; closing is no longer collective. NULL is fine. */
 void comm_device_abort(comm_device *c);
+/* The library that carries exchanges, as it is loaded: "NCCL 2.27.3". No GPU need be there. */
+status comm_device_library(char *text, size_t size);
+
 /* "nccl", "mpi" */
 const char *comm_device_backend(const comm_device *c);
 

@@ -19,8 +19,8 @@
 #include <unistd.h>
 
 static const char about[] =
-    "Checks cores and binding, the product library, MPI, HDF5, GPUs, memory and the file system of "
-    "the working folder.\n"
+    "Checks cores and binding, the product library, MPI, HDF5, GPUs, NCCL, memory and the file "
+    "system of the working folder,\nwhere the ranks write a file together and read it back.\n"
     "Each line says ok, or what to do.\n\nExample:\n  mpirun -q -n 3 crocuta doctor";
 
 /* ---- checks ---- */
@@ -218,6 +218,8 @@ status command_doctor(const cli *c)
     check_mpi(d, c);
     check_libraries(d);
     check_gpus(d, c, &common);
+    doctor_nccl(d, comm_local_size(c->world) < comm_size(c->world));
+    doctor_hdf5(d, c->world);
     if (comm_rank(c->world) == 0) {
         doctor_file_system(d);
         if (common.json)

@@ -2,6 +2,7 @@
  * was written? */
 #include "launch/doctor.h"
 
+#include "io/h5_probe.h"
 #include "runtime/core/log.h"
 
 #include <errno.h>
@@ -12,6 +13,8 @@
 #include <sys/statvfs.h>
 #include <sys/vfs.h>
 #include <unistd.h>
+
+#define PROBE_BYTES (1 << 20) /* of a rank */
 
 static finding *add(doctor *d, const char *name, bool ok, const char *action, const char *format,
                     va_list args)
@@ -93,6 +96,28 @@ static const char *probe(const char *before, const char *after, double *seconds)
     if (fd >= 0)
         close(fd);
     return failed;
+}
+
+void doctor_hdf5(doctor *d, comm *world)
+{
+    struct statfs type;
+    char path[64];
+    double seconds = 0;
+    int64_t id = comm_rank(world) == 0 ? getpid() : 0; /* one name on all ranks */
+    const int ranks = comm_size(world);
+    if (comm_max_i64(world, &id, 1) != STATUS_OK)
+        return;
+    snprintf(path, sizeof path, ".crocuta-doctor-%lld.h5", (long long)id);
+    const char *name = statfs(".", &type) == 0 ? type_name((long)type.f_type) : "unknown";
+    if (h5_probe(path, world, PROBE_BYTES, &seconds) == STATUS_OK)
+        doctor_ok(d, "HDF5 write", "%d rank%s on %s, synced and read back, in %.0f ms", ranks,
+                  ranks > 1 ? "s together" : "", name, 1e3 * seconds);
+    else
+        doctor_advise(d, "HDF5 write",
+                      failure_last()->code == STATUS_DATA
+                          ? "unset your own OMPI_MCA_ settings, or use another file system"
+                          : "work in a folder that you may write to",
+                      "%s: %s", name, failure_last()->text);
 }
 
 void doctor_file_system(doctor *d)

@@ -88,7 +88,7 @@ def wrong_calls(folder):
 
 def right_calls(folder):
     good = os.path.join(folder, "good.yaml")
-    for ranks in (0, 2):
+    for ranks in (0, 3):
         r = run("plan", "--json", "train.steps=1e3", good, "--", "optimizer.lr=.0001", ranks=ranks)
         if ranks == 0:  # options end at --, overrides before the file are no configuration
             check("override first", r.returncode == 2, r)
@@ -154,16 +154,21 @@ def slurm():
 
 
 def doctor():
-    for ranks in (0, 2):
+    for ranks in (0, 3):
         r = run("doctor", ranks=ranks)
         lines = r.stdout.strip().split("\n")
         check("doctor", r.returncode == 0 and all(re.match(r"(ok|do) {4}\S", l) for l in lines), r)
-        for name in ("cores", "products", "MPI", "HDF5", "GPUs", "file system"):
-            check(f"doctor on {name}", sum(l[6:].startswith(name + " ") for l in lines) == 1, r.stdout)
+        for name in ("cores", "products", "MPI", "HDF5", "HDF5 write", "GPUs", "NCCL", "file system"):
+            check(f"doctor on {name}", sum(l[6:20].rstrip() == name for l in lines) == 1, r.stdout)
+        probe = re.search(r"^ok {4}HDF5 write +(\d+) rank(?:s together)? on \S+, synced and read back", r.stdout, re.M)
+        check("doctor's file of all ranks", probe and int(probe[1]) == max(ranks, 1), r.stdout)
+        check("doctor on NCCL", re.search(r"^(ok|do) {4}NCCL +(NCCL \d+\.\d+\.\d+[;:]|not in this build|does not load)", r.stdout, re.M), r.stdout)
     doc = json.loads(run("doctor", "--json").stdout)
     check("doctor --json", doc["schema"] == "crocuta/doctor/1" and len(doc["checks"]) >= 8, doc)
-    r = run("doctor", cwd="/proc")
-    check("doctor where nothing can be written", re.search(r"^do {4}file system", r.stdout, re.M), r.stdout)
+    for ranks in (0, 3):
+        r = run("doctor", cwd="/proc", ranks=ranks)
+        check("doctor where nothing can be written", re.search(r"^do {4}file system", r.stdout, re.M), r.stdout)
+        check("doctor where nothing can be written together", re.search(r"^do {4}HDF5 write", r.stdout, re.M) and r.returncode == 0, r)
     r = run("doctor", env={"OMPI_MCA_fs_ufs_lock_algorithm": "1"})
     check("doctor on a guard that was switched off", re.search(r"^do {4}MPI .*lock_algorithm", r.stdout, re.M), r.stdout)
     left = [f for f in os.listdir(".") if f.startswith(".crocuta-doctor")]

@@ -7,6 +7,7 @@
 #include "comm/comm_device.h"
 
 typedef struct {
+    status (*library)(char *text, size_t size);
     status (*open)(comm *group, int ordinal, void *stream, const comm_device_options *options,
                    comm_device **out);
     void (*close)(comm_device **c);

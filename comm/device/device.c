@@ -424,6 +424,7 @@ static status device_wait(comm_device *c, const char *phase)
 }
 
 const comm_device_calls COMM_DEVICE_CALLS = {
+    .library = nccl_library,
     .open = device_open,
     .close = device_close,
     .abort = device_abort,

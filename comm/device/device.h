@@ -41,6 +41,8 @@ typedef struct {
 } device_backend;
 
 extern const device_backend backend_nccl, backend_mpi;
+/* "NCCL 2.27.3" (comm_device_library) */
+status nccl_library(char *text, size_t size);
 
 struct comm_device {
     const comm_device_calls *calls; /* first: comm_device.c looks here */

@@ -99,6 +99,17 @@ static status unique_id(comm_device *c, ncclUniqueId *id)
     return comm_bcast(c->group, id, sizeof *id, 0);
 }
 
+status nccl_library(char *text, size_t size)
+{
+    int version = 0; /* 22703: 2.27.3 */
+    const ncclResult_t result = ncclGetVersion(&version);
+    if (result != ncclSuccess)
+        return fail(STATUS_DEVICE, "NCCL: it gives no version (%s); install it anew",
+                    ncclGetErrorString(result));
+    snprintf(text, size, "NCCL %d.%d.%d", version / 10000, version / 100 % 100, version % 100);
+    return STATUS_OK;
+}
+
 static void nccl_abort(comm_device *c)
 {
     nccl *n = c->state;

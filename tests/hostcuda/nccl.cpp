@@ -267,6 +267,12 @@ const char *ncclGetLastError(ncclComm_t comm)
     return find(comm, "ncclGetLastError")->last_error.c_str();
 }
 
+ncclResult_t ncclGetVersion(int *version)
+{
+    *version = NCCL_VERSION_CODE;
+    return ncclSuccess;
+}
+
 ncclResult_t ncclGetUniqueId(ncclUniqueId *id)
 {
     static int serial = 0;
