@@ -45,20 +45,23 @@ static void info_json(const sequences *s)
 static void info_table(const sequences *s)
 {
     int64_t bases = 0;
-    for (int64_t i = 0; i < s->n; i++)
+    int wide = 20; /* the longest name */
+    for (int64_t i = 0; i < s->n; i++) {
         bases += s->list[i].length;
+        wide = (int)strlen(s->list[i].name) > wide ? (int)strlen(s->list[i].name) : wide;
+    }
     printf("%s: %lld sequences, %lld bases, four bits each\n", s->path, (long long)s->n,
            (long long)bases);
     printf("assembly %s, split %s (seed %llu)\n\n", s->assembly, s->split_hash,
            (unsigned long long)s->seed);
-    printf("%-20s %-14s %-6s %12s %6s %6s %6s %6s\n", "sequence", "label", "split", "bases", "GC %",
-           "N %", "other", "low %");
+    printf("%-*s %-14s %-6s %12s %6s %6s %6s %6s\n", wide, "sequence", "label", "split", "bases",
+           "GC %", "N %", "other", "low %");
     for (int64_t i = 0; i < s->n; i++) {
         const sequence *x = &s->list[i];
         const base_counts *b = &x->count;
         const double all = x->length ? (double)x->length / 100 : 1;
         const double known = (double)(b->a + b->c + b->g + b->t) / 100;
-        printf("%-20s %-14s %-6s %12lld %6.2f %6.2f %6lld %6.2f\n", x->name,
+        printf("%-*s %-14s %-6s %12lld %6.2f %6.2f %6lld %6.2f\n", wide, x->name,
                x->label < 0 ? "(none)" : s->labels[x->label], split_name(x->split),
                (long long)x->length, known > 0 ? (double)(b->c + b->g) / known : 0,
                (double)b->n / all, (long long)b->other, (double)b->masked / all);

@@ -54,7 +54,9 @@ def scored(tmp, model, valid):
     """-> {name: [(place, loss, right or None)]} by `score`"""
     table = os.path.join(tmp, "scores.tsv")
     more = ["--logits", os.path.join(tmp, "logits.h5")] if h5py else []
-    done("score", run("score", model, os.path.join(tmp, "valid.fa"), "--per-position", "-o", table, "--force", *more))
+    r = run("score", model, os.path.join(tmp, "valid.fa"), "--per-position", "-o", table, "--force", *more)
+    done("score", r)
+    check("no classifier", "classifier" not in r.stderr, r.stderr)
     logits = None
     if h5py:
         with h5py.File(os.path.join(tmp, "logits.h5")) as f:

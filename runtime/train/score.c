@@ -7,6 +7,7 @@
 #include "model/weights.h"
 #include "runtime/core/log.h"
 
+#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -100,7 +101,12 @@ static status choose_window(const model_file *f, const score_ask *ask, int64_t *
 
 static bool is_classifier(const model_file *f)
 {
-    return f->flat ? weights_labels(f->flat) != NULL : strstr(f->state, "\"labels\"") != NULL;
+    if (f->flat)
+        return weights_labels(f->flat) != NULL;
+    json_t *state = json_loads(f->state, 0, NULL); /* pretraining knows labels, too: of its data */
+    const bool is = json_integer_value(json_object_get(state, "classes")) > 0;
+    json_decref(state);
+    return is;
 }
 
 typedef struct {
