@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Markov models of bases by counting, order 0 to 12: what a network of sequences has to beat.
 
-    markov.py -m TABLE.tsv [--orders 12] [--one-strand] [--alpha LIST] [-o OUT.json] FASTA...
+    markov.py -m TABLE.tsv [--orders 12] [--one-strand] [--hide-masked] [--alpha LIST] [-o OUT.json] FASTA...
 
 The table and the FASTA files are those of `crocuta import`, parts of sequences (NAME:from-to) too. Counts are taken on the train
 sequences, read both ways unless --one-strand is given. An order backs off to the one below:
@@ -9,7 +9,7 @@ sequences, read both ways unless --one-strand is given. An order backs off to th
     P_k(base | last k) = (n(last k, base) + alpha_k P_{k-1}(base | last k - 1)) / (n(last k) + alpha_k),    P_{-1} = 1/4
 
 alpha_k is that of the least loss on the valid sequences, one order after the other (--alpha: those numbers instead, the last one for
-all further orders). Every A, C, G, T is predicted; behind an N or a start, where k bases are not known, the highest order that is.
+all further orders). Every A, C, G, T is predicted (--hide-masked: lower case is read as N, as with data.masked: n); behind an N or a start, where k bases are not known, the highest order that is.
 Losses are nats and bits a base: 2 bits are no compression at all, 1.9 bits make a megabase 237.5 kB instead of 250. The standard
 error is over stretches of 100 kb."""
 import argparse
@@ -188,9 +188,12 @@ def main():
     a.add_argument("-o", "--output")
     a.add_argument("--orders", type=int, default=12)
     a.add_argument("--one-strand", action="store_true")
+    a.add_argument("--hide-masked", action="store_true")
     a.add_argument("--alpha", help="numbers separated by commas, order 0 first")
     a.add_argument("fasta", nargs="+")
     o = a.parse_args()
+    if o.hide_masked:
+        CODE[ord("a") : ord("z") + 1] = OTHER
     try:
         splits = read(o.map, o.fasta)
     except OSError as e:

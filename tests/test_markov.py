@@ -54,6 +54,10 @@ with tempfile.TemporaryDirectory() as folder:
     near("behind N", r["test"]["loss"], -math.log((2 + 1 / 4) / 5))
     assert r["test"]["targets"] == 2 and r["contexts"] == 1
 
+    # lower case hidden: of ACac the first two, and no word goes over what is hidden
+    r = run(folder, "x\tA\ttrain\ny\tA\ttest\n", ">x\nACacA\n>y\nAaC\n", "--orders", "1", "--alpha", "1", "--one-strand", "--hide-masked")["orders"][1]
+    near("hidden", r["test"]["loss"], -(math.log((2 + 1 / 4) / 4) + math.log((1 + 1 / 4) / 4)) / 2)
+
     # a text that repeats itself: the high orders, dense and sparse, are sure of it, and little alpha is chosen
     word = "ACGTTGCAAGGCTATTCCAG"
     r = run(folder, "x\tA\ttrain\nv\tA\tvalid\ny\tA\ttest\n", f">x\n{word * 300}\n>v\n{word * 9}\n>y\n{word * 12}\n", "--orders", "12")
