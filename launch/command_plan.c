@@ -3,11 +3,12 @@
 #include "io/dataset.h"
 #include "launch/cli.h"
 #include "launch/device_option.h"
+#include "launch/shipped.h"
 #include "runtime/core/config.h"
 #include "runtime/core/memory.h"
 #include "runtime/train/nucleotides.h"
-#include "runtime/train/plan.h"
 #include "runtime/train/plan_data.h"
+#include "runtime/train/stage_plan.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -23,14 +24,32 @@ typedef struct {
     bool measure;
 } plan_options;
 
+/* What is planned: the stages in order, and the full length. */
+typedef struct {
+    schedule steps;
+    plan stages[CONFIG_STAGES + 1], final;
+    double seconds; /* of a step, 0: not measured */
+} run_plan;
+
 /* ---- what the data says ---- */
 
-/* What of the plan only the data say; a class-conditional head is planned for their labels. */
-static status ask_data(const cli *c, const config *cfg, plan_request *q, int *classes)
+typedef struct {
+    dataset *d; /* people; NULL: none, or sequences */
+    draws *x;
+    int classes; /* a class-conditional head is planned for their labels */
+} plan_source;
+
+static void source_close(plan_source *s)
 {
-    *classes = 0;
+    draws_close(&s->x);
+    dataset_close(&s->d);
+}
+
+static status source_open(const cli *c, const config *cfg, plan_source *s)
+{
+    *s = (plan_source){0};
     if (cfg->data.path[0] == '\0')
-        return plan_without_data(cfg, q);
+        return STATUS_OK;
     char path[CONFIG_TEXT];
     config_data_path(cfg, path);
     if (cfg->data.tokens ==
@@ -39,22 +58,16 @@ static status ask_data(const cli *c, const config *cfg, plan_request *q, int *cl
         TRY(nucleotides_check(cfg, false));
         status opened = nucleotides_open(cfg, false, 0, c->world, &bases);
         nucleotides_close(&bases);
-        return opened == STATUS_OK ? plan_without_data(cfg, q) : opened;
+        return opened;
     }
-    dataset *d = NULL;
-    draws *x = NULL;
-    TRY(dataset_open(path, c->world, &d));
+    TRY(dataset_open(path, c->world, &s->d));
     if (cfg->model.head == HEAD_CLASS_CONDITIONAL && cfg->objective != OBJECTIVE_NEXT_SITE)
-        *classes = (int)d->n_labels;
-    status st = dataset_block(d, cfg->data.max_gap);
+        s->classes = (int)s->d->n_labels;
+    status st = dataset_block(s->d, cfg->data.max_gap);
     config_data any = cfg->data;
     any.seq_len = 0; /* longer windows than these data have may be planned */
     if (st == STATUS_OK)
-        st = draws_open(d, &any, (uint64_t)cfg->seed, &x);
-    if (st == STATUS_OK)
-        st = plan_of_data(cfg, d, x, *classes, q);
-    draws_close(&x);
-    dataset_close(&d);
+        st = draws_open(s->d, &any, (uint64_t)cfg->seed, &s->x);
     return comm_agree(c->world, st);
 }
 
@@ -82,14 +95,6 @@ static status measured_seconds(device *dev, const config *c, const plan *p, doub
 
 /* ---- output ---- */
 
-static void print_json(const config *c, const plan *p, double seconds)
-{
-    char *text = plan_json(c, p, seconds);
-    if (text)
-        puts(text);
-    free(text);
-}
-
 static void print_bytes(const char *name, int64_t bytes)
 {
     const char *units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
@@ -100,9 +105,28 @@ static void print_bytes(const char *name, int64_t bytes)
     printf("  %-16s %8.4g %s\n", name, x, units[u]);
 }
 
-static void print_text(const plan *p, double seconds)
+static void print_stages(const run_plan *r)
 {
-    printf("memory of a worker:\n");
+    const schedule *s = &r->steps;
+    printf("stages, with validation of windows of %lld tokens:\n", (long long)s->final.seq_len);
+    printf("  %10s %8s %9s %12s %7s %9s %12s\n", "tokens", "steps", "sequences", "share a seq.",
+           "at once", "recompute", "GiB a worker");
+    for (int i = 0; i < s->n_stages; i++) {
+        const stage *at = &s->stages[i];
+        const plan *p = &r->stages[i];
+        printf("  %10lld %8lld %9lld %12lld %7lld %9s %12.4g\n", (long long)at->seq_len,
+               (long long)(at->end - at->first), (long long)p->sequences,
+               (long long)p->context_parallel, (long long)p->micro_batch, keep_name(p->keep),
+               (double)p->total / (1 << 30));
+    }
+}
+
+static void print_text(const run_plan *r)
+{
+    const plan *p = &r->final;
+    if (r->steps.n_stages > 1)
+        print_stages(r);
+    printf("memory of a worker%s:\n", r->steps.n_stages > 1 ? " at full length" : "");
     print_bytes("weights", p->weights);
     print_bytes("gradients", p->gradients);
     print_bytes("optimizer", p->optimizer);
@@ -117,61 +141,93 @@ static void print_text(const plan *p, double seconds)
            (long long)p->context_parallel, (long long)p->micro_batch, keep_name(p->keep));
     printf("  %.4g GFLOP, %.4g GB moved", (double)p->flops_per_step * 1e-9,
            (double)p->bytes_per_step * 1e-9);
-    if (seconds > 0)
-        printf(", %.3g s as measured here", seconds);
+    if (r->seconds > 0)
+        printf(", %.3g s as measured here", r->seconds);
     printf("\n");
+}
+
+static void print(const cli_common *common, const config *c, const run_plan *r, bool fits)
+{
+    if (!common->json) {
+        if (fits)
+            print_text(r);
+        return;
+    }
+    char *text = plan_json(c, &r->final, &r->steps, r->stages, r->seconds);
+    if (text)
+        puts(text);
+    free(text);
 }
 
 /* ---- the command ---- */
 
 static status read_config(const char **args, int n, config *c)
 {
-    config_defaults(c);
-    TRY(config_read(c, args[0]));
-    for (int i = 1; i < n; i++)
-        TRY(config_override(c, args[i]));
+    TRY(shipped_read("plan", args, n, c));
     return config_finish(c, false);
 }
 
-/* Costs need no device; measuring needs one. AUTO plans for what this machine would use. */
+/* Costs need no device; measuring needs one. AUTO plans for what this machine would use, and mixed
+ * precision, which a CPU has not, for a GPU. */
 static status plan_device(const cli *c, const cli_common *common, const plan_options *o,
-                          device **out)
+                          const config *cfg, device **out)
 {
     device_kind kind = device_of_option(common);
     if (o->measure)
         return device_open_option(c, common, out);
     if (kind == DEVICE_AUTO)
-        kind = device_count(NULL, 0) > 0 ? DEVICE_CUDA : DEVICE_CPU;
+        kind =
+            device_count(NULL, 0) > 0 || (cfg->train.precision == PRECISION_MIXED && device_built())
+                ? DEVICE_CUDA
+                : DEVICE_CPU;
     return comm_agree(c->world, device_describe(kind, cli_threads(c, common), out));
 }
 
-static status make_plan(const cli *c, const cli_common *common, const plan_options *o, config *cfg)
+/* All stages, and the full length, which they may end before. *worst: one that does not fit. */
+static status plan_run(const stage_ground *g, run_plan *r, const plan **worst)
 {
-    plan_request q = {.workers = o->workers ? (int)o->workers : comm_size(c->world),
-                      .training = true};
+    TRY(schedule_open(g->c, g->classes > 0, &r->steps));
+    sharers how = stage_sharers(&r->steps, &r->steps.final);
+    TRY(stage_plan(g, &r->steps, &r->steps.final, &how, &r->final));
+    TRY(stage_plans(g, &r->steps, r->stages));
+    *worst = r->final.fits ? NULL : &r->final;
+    for (int i = 0; i < r->steps.n_stages && !*worst; i++)
+        if (!r->stages[i].fits)
+            *worst = &r->stages[i];
+    r->final.fits = !*worst;
+    return STATUS_OK;
+}
+
+static status make_plan(const cli *c, const cli_common *common, const plan_options *o, config *cfg,
+                        run_plan *r)
+{
+    const int workers = o->workers ? (int)o->workers : comm_size(c->world);
+    stage_ground g = {.c = cfg, .workers = workers};
+    plan_source source;
     device *dev = NULL;
     model *m = NULL;
-    plan p;
-    double seconds = 0;
-    int classes;
-    TRY(ask_data(c, cfg, &q, &classes));
-    TRY(device_memory(c, o->device_memory, &q.available));
-    TRY(plan_device(c, common, o, &dev));
+    const plan *worst = NULL;
     status st;
-    TRY_GOTO(cleanup, model_open(cfg, classes, dev, &m));
-    TRY_GOTO(cleanup, plan_make(m, cfg, &q, &p));
-    if (o->measure && p.fits)
-        TRY_GOTO(cleanup, measured_seconds(dev, cfg, &p, &seconds));
-    if (comm_rank(c->world) == 0 && common->json)
-        print_json(cfg, &p, seconds);
-    else if (comm_rank(c->world) == 0 && p.fits)
-        print_text(&p, seconds);
-    if (!p.fits)
-        st = plan_refuse(&p, o->device_memory ? o->device_memory : comm_host(c->world));
+    TRY_GOTO(cleanup, source_open(c, cfg, &source));
+    TRY_GOTO(cleanup, device_memory(c, o->device_memory, &g.available));
+    TRY_GOTO(cleanup, plan_device(c, common, o, cfg, &dev));
+    TRY_GOTO(cleanup, model_open(cfg, source.classes, dev, &m));
+    g.m = m;
+    g.d = source.d;
+    g.x = source.x;
+    g.classes = source.classes;
+    TRY_GOTO(cleanup, plan_run(&g, r, &worst));
+    if (o->measure && !worst)
+        TRY_GOTO(cleanup, measured_seconds(dev, cfg, &r->final, &r->seconds));
+    if (comm_rank(c->world) == 0)
+        print(common, cfg, r, !worst);
+    if (worst)
+        st = plan_refuse(worst, o->device_memory ? o->device_memory : comm_host(c->world));
 
 cleanup:
     model_close(&m);
     device_close(&dev);
+    source_close(&source);
     return st;
 }
 
@@ -203,9 +259,12 @@ status command_plan(const cli *c)
     config *cfg = calloc(1, sizeof *cfg);
     if (!cfg)
         return fail(STATUS_MEMORY, "plan: no memory for a configuration; close other programs");
-    status st = comm_agree(c->world, read_config(args, n, cfg));
+    run_plan *r = calloc(1, sizeof *r);
+    status st = r ? read_config(args, n, cfg) : fail(STATUS_MEMORY, "plan: no memory; free some");
+    st = comm_agree(c->world, st);
     if (st == STATUS_OK)
-        st = make_plan(c, &common, &o, cfg);
+        st = make_plan(c, &common, &o, cfg, r);
+    free(r);
     free(cfg);
     return st;
 }

@@ -57,25 +57,6 @@ static status find_base(const sweep_file *f, char path[CONFIG_TEXT])
     return fail(STATUS_USAGE, "%s:%d: base: %.700s", f->path, f->base_line, failure_last()->text);
 }
 
-/* data.path is typed as it is seen from here, wherever the configuration lies. */
-static status from_here(const char **override)
-{
-    static const char key[] = "data.path=";
-    char here[CONFIG_TEXT];
-    const size_t n = sizeof key - 1;
-    if (strncmp(*override, key, n) != 0 || (*override)[n] == '/' || (*override)[n] == '\0')
-        return STATUS_OK;
-    if (!getcwd(here, sizeof here))
-        return fail(STATUS_RESOURCE, "sweep: this folder has no name; give data.path from /");
-    const size_t room = n + strlen(here) + 1 + strlen(*override + n) + 1;
-    char *text = malloc(room);
-    if (!text)
-        return fail(STATUS_MEMORY, "sweep: no memory; close other programs");
-    snprintf(text, room, "%s%s/%s", key, here, *override + n);
-    *override = text; /* kept to the end of the program */
-    return STATUS_OK;
-}
-
 static status check_arguments(sweep_options *o)
 {
     if (o->n < 1 || cli_is_override(o->args[0]))
@@ -92,7 +73,7 @@ static status check_arguments(sweep_options *o)
             return fail(STATUS_USAGE,
                         "sweep: %s is neither an option nor key=value; see crocuta sweep --help",
                         o->args[i]);
-        TRY(from_here(&o->args[i]));
+        TRY(shipped_from_here(&o->args[i]));
     }
     return STATUS_OK;
 }

@@ -1,6 +1,7 @@
 /* Finding the shipped configurations from wherever the program lies. */
 #include "launch/shipped.h"
 
+#include "launch/cli.h"
 #include "runtime/core/nearest.h"
 
 #include <dirent.h>
@@ -52,6 +53,43 @@ bool shipped_find(const char *name, char path[CONFIG_TEXT])
         return snprintf(path, CONFIG_TEXT, "%s", name) < CONFIG_TEXT;
     return !strchr(name, '/') && find_folder(folder) &&
            snprintf(path, CONFIG_TEXT, "%s/%s.yaml", folder, name) < CONFIG_TEXT && is_file(path);
+}
+
+status shipped_from_here(const char **override)
+{
+    static const char key[] = "data.path=";
+    char here[CONFIG_TEXT];
+    const size_t n = sizeof key - 1;
+    if (strncmp(*override, key, n) != 0 || (*override)[n] == '/' || (*override)[n] == '\0')
+        return STATUS_OK;
+    if (!getcwd(here, sizeof here))
+        return fail(STATUS_RESOURCE, "data.path: this folder has no name; give it from /");
+    const size_t room = n + strlen(here) + 1 + strlen(*override + n) + 1;
+    char *text = malloc(room);
+    if (!text)
+        return fail(STATUS_MEMORY, "data.path: no memory; close other programs");
+    snprintf(text, room, "%s%s/%s", key, here, *override + n);
+    *override = text;
+    return STATUS_OK;
+}
+
+status shipped_read(const char *command, const char **args, int n, config *c)
+{
+    char path[CONFIG_TEXT];
+    const bool shipped = !is_file(args[0]) && shipped_find(args[0], path);
+    config_defaults(c);
+    TRY(config_read(c, shipped ? path : args[0]));
+    for (int i = 1; i < n; i++) {
+        const char *override = args[i];
+        if (!cli_is_override(override))
+            return fail(STATUS_USAGE,
+                        "%s: %s is neither an option nor key=value; see crocuta %s --help", command,
+                        override, command);
+        if (shipped)
+            TRY(shipped_from_here(&override));
+        TRY(config_override(c, override));
+    }
+    return STATUS_OK;
 }
 
 static int yaml_only(const struct dirent *e)

@@ -11,6 +11,14 @@
 /* NAME, or a file as it is, to a path that exists. */
 bool shipped_find(const char *name, char path[CONFIG_TEXT]);
 
+/* An override of data.path, which is typed as it is seen from here, for a configuration that lies
+ * elsewhere; what it becomes is kept to the end of the program. Others stay. */
+status shipped_from_here(const char **override);
+
+/* Reads a file, or a shipped configuration by name, and key=value overrides over the defaults;
+ * `command` stands in the failure for an argument that is none. */
+status shipped_read(const char *command, const char **args, int n, config *c);
+
 /* The failure for a name that is neither, with the nearest known. */
 status shipped_unknown(const char *name);
 

@@ -2,6 +2,7 @@
 #include "launch/training.h"
 
 #include "launch/device_option.h"
+#include "launch/shipped.h"
 #include "launch/versions.h"
 #include "runtime/core/config.h"
 #include "runtime/train/trainer.h"
@@ -48,16 +49,7 @@ static status check_launcher(const cli *c)
 static status read_config(const cli *c, const training_options *o, const char **args, int n,
                           config *cfg)
 {
-    config_defaults(cfg);
-    TRY(config_read(cfg, args[0]));
-    for (int i = 1; i < n; i++) {
-        if (!cli_is_override(args[i]))
-            return fail(STATUS_USAGE,
-                        "%s: %s is neither an option nor key=value; see crocuta %s "
-                        "--help",
-                        c->argv[0], args[i], c->argv[0]);
-        TRY(config_override(cfg, args[i]));
-    }
+    TRY(shipped_read(c->argv[0], args, n, cfg));
     if (o->common.seed_given)
         cfg->seed = o->common.seed;
     return config_finish(cfg, true);

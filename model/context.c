@@ -15,9 +15,14 @@ context_stretch context_stretch_of(int64_t L, int size, int rank)
     return (context_stretch){first, (end < L ? end : L) - first};
 }
 
+bool context_long_enough(int64_t L, int size)
+{
+    return (L + CONTEXT_UNIT - 1) / CONTEXT_UNIT >= size;
+}
+
 status context_check(int64_t L, int size)
 {
-    if ((L + CONTEXT_UNIT - 1) / CONTEXT_UNIT >= size)
+    if (context_long_enough(L, size))
         return STATUS_OK;
     return fail(STATUS_USAGE,
                 "train.context_parallel: %d workers for a sequence of %lld tokens, each needs %d; "

@@ -29,7 +29,8 @@ typedef struct {
 /* The stretch of a member of `size`, of L positions. */
 context_stretch context_stretch_of(int64_t L, int size, int rank);
 
-/* STATUS_USAGE where L is too short for every member to have one. */
+/* Is L long enough for every member to have one? STATUS_USAGE where it is not. */
+bool context_long_enough(int64_t L, int size);
 status context_check(int64_t L, int size);
 
 /* B sequences as this member holds them; for a group that is only planned, the largest. */

@@ -137,15 +137,24 @@ status model_place(model *m, const position_space *space)
     return STATUS_OK;
 }
 
+/* What needs whole sequences on a worker; NULL: nothing. */
+static const char *needs_whole(const model *m)
+{
+    if (m->classes > 0)
+        return "fine-tuning";
+    if (spans_needed(m))
+        return "data.absent: sums, or objective: next-site,";
+    return m->next ? "objective: position-conditioned" : NULL;
+}
+
+bool model_can_share(const model *m)
+{
+    return !needs_whole(m);
+}
+
 status model_share(model *m, const context_group *g)
 {
-    const char *what = NULL;
-    if (g->size > 1 && m->classes > 0)
-        what = "fine-tuning";
-    else if (g->size > 1 && spans_needed(m))
-        what = "data.absent: sums, or objective: next-site,";
-    else if (g->size > 1 && m->next)
-        what = "objective: position-conditioned";
+    const char *what = g->size > 1 ? needs_whole(m) : NULL;
     if (what)
         return fail(STATUS_USAGE,
                     "%s: train.context_parallel: %s needs whole sequences on a worker; set it to 1",

@@ -146,10 +146,15 @@ const char *keep_name(keep_level keep); /* what train.recompute calls it */
  * that need whole sequences: classifiers, site heads, sums over spans, the next token's position.
  */
 status model_share(model *m, const context_group *g);
+bool model_can_share(const model *m);
 int model_sharers(const model *m); /* the size of the group */
 
-/* Allocates activations and workspace for batches up to this shape (again when a stage changes it).
- * keep: KEEP_INPUT .. KEEP_ALL. */
+/* Bytes that the arenas have at least from the next model_prepare on: passes that need no more take
+ * turns in them, and preparing for the next one allocates nothing. 0, 0: what a pass needs. */
+void model_reserve(model *m, int64_t activations, int64_t workspace);
+
+/* Activations and workspace for batches up to this shape (again when a stage changes it). Arenas
+ * that have the size are kept. keep: KEEP_INPUT .. KEEP_ALL. */
 status model_prepare(model *m, batch_shape s, keep_level keep, bool training);
 /* High-water marks of the arenas since model_prepare, in bytes. */
 void model_high_water(const model *m, size_t *activations, size_t *workspace);

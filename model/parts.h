@@ -107,6 +107,7 @@ struct model {
     rows_adam_args schedule;
 
     arena activations, workspace;
+    int64_t reserved[2]; /* bytes that these have at least: model_reserve */
     arena twins; /* the host's copies of arrays in the activations; empty where they are one */
     lent lent;
     batch on;               /* the batch at hand; what operations read of it is the device's */

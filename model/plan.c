@@ -208,15 +208,48 @@ void arenas_close(model *m)
     m->twins = (arena){0};
 }
 
-static status arenas_open(model *m, batch_shape s, const model_cost *cost)
+void model_reserve(model *m, int64_t activations, int64_t workspace)
 {
-    TRY(device_arena_open(m->dev, &m->activations, "activations", (size_t)cost->activations));
-    TRY(device_arena_open(m->dev, &m->workspace, "workspace", (size_t)cost->workspace));
-    if (device_is_host(m->dev))
-        return STATUS_OK;
+    m->reserved[0] = activations;
+    m->reserved[1] = workspace;
+}
+
+static size_t arena_want(int64_t bytes, int64_t reserved)
+{
+    return arena_round((size_t)most(most(bytes, reserved), ARENA_ALIGN));
+}
+
+/* Arenas of these sizes, empty. Those that have them stay where they are; what has not goes before
+ * anything else is taken. */
+static status arenas_fit(model *m, size_t activations, size_t workspace)
+{
+    arena *all[2] = {&m->activations, &m->workspace};
+    const size_t want[2] = {activations, workspace};
+    static const char *const name[2] = {"activations", "workspace"};
+    device_drain(m->dev); /* queued work may be inside */
+    for (int i = 0; i < 2; i++)
+        if (all[i]->size != want[i])
+            device_arena_close(m->dev, all[i]);
+    for (int i = 0; i < 2; i++) {
+        if (!all[i]->base)
+            TRY(device_arena_open(m->dev, all[i], name[i], want[i]));
+        all[i]->used = all[i]->high = 0;
+    }
+    return STATUS_OK;
+}
+
+static status twins_fit(model *m, batch_shape s)
+{
     int64_t bytes = rows_twins(m, s) + spans_twins(m, s) + ARENA_ALIGN;
     if (m->cfg.position.encoding == ENCODING_SINUSOIDAL)
         bytes += m->d * s.B * s.Lp * F32;
+    if ((size_t)bytes <= m->twins.size) {
+        m->twins.used = 0;
+        memset(m->twins.base, 0, (size_t)bytes);
+        return STATUS_OK;
+    }
+    device_host_give(m->dev, m->twins.base);
+    m->twins = (arena){0};
     void *base = NULL;
     TRY(device_host_take(m->dev, (size_t)bytes, &base));
     m->twins = (arena){.name = "twins", .base = base, .size = (size_t)bytes};
@@ -230,10 +263,12 @@ status model_prepare(model *m, batch_shape whole, keep_level keep, bool training
     const batch_shape s = context_shape(&m->share, whole);
     TRY(model_plan(m, whole, keep, training, &cost));
     m->shape = (batch_shape){0, 0, 0};
-    arenas_close(m);
     if (training && !model_gradients(m))
         return failure_last()->code;
-    TRY(arenas_open(m, s, &cost));
+    TRY(arenas_fit(m, arena_want(cost.activations, m->reserved[0]),
+                   arena_want(cost.workspace, m->reserved[1])));
+    if (!device_is_host(m->dev))
+        TRY(twins_fit(m, s));
     const int64_t plane = m->d * s.B * s.Lp;
     m->residual = take_floats(&m->activations, plane);
     void *added = NULL;

@@ -192,12 +192,12 @@ static void stages(void **state)
              "context_parallel: 2\n");
     assert_int_equal(c.n_stages, 2);
     assert_int_equal(c.stages[0].seq_len, 64);
-    assert_int_equal(c.stages[0].context_parallel, 1);
+    assert_int_equal(c.stages[0].context_parallel, CONFIG_AUTO);
     assert_int_equal(c.stages[1].steps, 50);
     assert_int_equal(c.stages[1].context_parallel, 2);
     char value[512];
     assert_int_equal(config_get(&c, "stages", value, sizeof value), STATUS_OK);
-    assert_string_equal(value, "[{seq_len: 64, steps: 100, context_parallel: 1}, "
+    assert_string_equal(value, "[{seq_len: 64, steps: 100, context_parallel: auto}, "
                                "{seq_len: 128, steps: 50, context_parallel: 2}]");
     accepted("stages: []\n");
     assert_int_equal(c.n_stages, 0);

@@ -424,6 +424,7 @@ static void make(const dataset *d, const draws *x, int workers, int worker, int6
         .n_stages = 1,
         .stages = {{.end = 10, .seq_len = 40, .slots = 22, .context_parallel = 1}}};
     const loader_source source = {.data = d,
+                                  .sharers = 1,
                                   .draws = x,
                                   .plan = &plan,
                                   .shards = 2,

@@ -1,7 +1,8 @@
 /* ranks: 1 2 3
  * Training over several workers against one worker alone, in the same program: the same global
  * batch, gradients of parameters and rows of the first step to 1e-5, the losses of twenty steps to
- * 1e-5, the same copies of everything on all workers after them. And whose windows they are: never
+ * 1e-5, the same copies of everything on all workers after them, validation that is the same in
+ * every stage. And whose windows they are: never
  * those of people who are held out. */
 #include "tests/dataset_fixture.h"
 
@@ -141,6 +142,36 @@ static void finetuning(void **state)
     same_gradients(true, "normal", 520, 3, 4);
 }
 
+/* The same weights get the same validation in every stage, whoever shares its windows. */
+static void validation_in_stages(void **state)
+{
+    (void)state;
+    static config c;
+    train_request ask;
+    trainer *t = calloc(1, sizeof *t);
+    for (int tokens = 40; tokens <= 520; tokens += 480) { /* one sequence a step, and many */
+        configure(&c, "normal", tokens, 2);
+        c.n_stages = 2;
+        c.stages[0] = (config_stage){.seq_len = 10, .steps = 2};
+        c.stages[1] = (config_stage){.seq_len = 24, .steps = 4, .context_parallel = 1};
+        c.train.context_parallel = CONFIG_AUTO;
+        open_trainer(t, &ask, &c, false, world);
+        const int64_t first[] = {0, 2, 6, 0};
+        train_sums v[4];
+        for (int i = 0; i < 4; i++) {
+            OK(trainer_enter_stage(t, first[i]));
+            assert_int_equal(t->apart, i != 2);
+            OK(validation_run(t, &v[i]));
+            assert_int_equal(v[i].targets, 7 * 39);
+            assert_true(fabs(v[i].loss - v[0].loss) < 1e-6 * v[0].loss);
+        }
+        assert_int_equal(t->how.valid, tokens == 40 ? t->workers : 1);
+        assert_true(v[3].loss == v[0].loss);
+        trainer_close(t);
+    }
+    free(t);
+}
+
 /* The windows of a step, from the thread and on the spot, and whose they are. */
 static void windows(void **state)
 {
@@ -156,6 +187,7 @@ static void windows(void **state)
                        .shards = t->data->n_shards,
                        .workers = t->workers,
                        .worker = t->worker,
+                       .sharers = 1,
                        .end = 12};
     loader *l = NULL;
     OK(loader_open(&s, 5, &l)); /* as after a resume */
@@ -205,6 +237,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pretraining),
         cmocka_unit_test(finetuning),
+        cmocka_unit_test(validation_in_stages),
         cmocka_unit_test(windows),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -239,8 +239,10 @@ const field config_fields[] = {
     WORD("train.recompute", train.recompute, FIELD_HARMLESS, "auto",
          "what backward computes again instead of keeping: less memory, more work", "auto", "none",
          "selected", "all"),
-    INTEGER("train.context_parallel", train.context_parallel, 1, 4096, FIELD_HARMLESS, "1",
-            "workers that share one sequence: docs/long-context.md"),
+    INTEGER("train.context_parallel", train.context_parallel, 1, 4096, FIELD_AUTO | FIELD_HARMLESS,
+            "1",
+            "workers that share one sequence (docs/long-context.md); auto: the fewest that the "
+            "plan's memory takes, all where a step has fewer sequences than workers"),
     INTEGER("train.log_every", train.log_every, 1, STEPS, FIELD_HARMLESS, "1",
             "steps between lines of metrics"),
     INTEGER("train.eval_every", train.eval_every, 0, STEPS, 0, "500",
@@ -261,7 +263,8 @@ const field config_fields[] = {
      0,
      {NULL},
      "[]",
-     "sequence-length warm-up, in order; after the last stage data.seq_len holds"},
+     "sequence-length warm-up, in order; after the last stage data.seq_len holds, and "
+     "validation is of data.seq_len in all of them"},
 
     WORD("finetune.pool", finetune.pool, 0, "mean",
          "how the hidden states of a window become one vector", "mean", "last"),
@@ -316,12 +319,12 @@ const field config_stage_fields[] = {
      FIELD_INTEGER,
      AT_STAGE(context_parallel),
      1,
-     0,
+     FIELD_AUTO,
      1,
      4096,
      {NULL},
-     "1",
-     "workers that share one sequence"},
+     "auto",
+     "workers that share one sequence, as train.context_parallel"},
 };
 const int config_n_stage_fields = sizeof config_stage_fields / sizeof *config_stage_fields;
 

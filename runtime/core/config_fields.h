@@ -66,6 +66,8 @@ void field_expects(const field *f, char *text, size_t size);
 
 /* The value as it would be written in YAML; stages in flow form. */
 void field_get(const field *f, const void *base, char *text, size_t size);
+#define STAGE_TEXT 128
+void stage_text(const config_stage *s, char *text, size_t size);
 
 /* A double as the shortest text that reads back as the same, with a dot so that every YAML reader
  * sees a number. */

@@ -307,14 +307,27 @@ static void quote(const char *from, char *text, size_t size)
     text[n] = '\0';
 }
 
+void stage_text(const config_stage *s, char *text, size_t size)
+{
+    size_t n = 0;
+    for (int k = 0; k < config_n_stage_fields && n < size; k++) {
+        char value[64];
+        field_get(&config_stage_fields[k], s, value, sizeof value);
+        n += (size_t)snprintf(text + n, size - n, "%s%s: %s", k ? ", " : "{",
+                              config_stage_fields[k].key, value);
+    }
+    if (n < size)
+        snprintf(text + n, size - n, "}");
+}
+
 static void stages_text(const config *c, char *text, size_t size)
 {
+    char one[STAGE_TEXT];
     size_t n = (size_t)snprintf(text, size, "[");
-    for (int i = 0; i < c->n_stages && n < size; i++)
-        n += (size_t)snprintf(
-            text + n, size - n, "%s{seq_len: %lld, steps: %lld, context_parallel: %lld}",
-            i ? ", " : "", (long long)c->stages[i].seq_len, (long long)c->stages[i].steps,
-            (long long)c->stages[i].context_parallel);
+    for (int i = 0; i < c->n_stages && n < size; i++) {
+        stage_text(&c->stages[i], one, sizeof one);
+        n += (size_t)snprintf(text + n, size - n, "%s%s", i ? ", " : "", one);
+    }
     if (n < size)
         snprintf(text + n, size - n, "]");
 }

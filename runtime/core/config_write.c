@@ -56,10 +56,11 @@ status config_get(const config *c, const char *key, char *value, size_t size)
 
 static void write_stages(const config *c, FILE *to)
 {
-    for (int i = 0; i < c->n_stages; i++)
-        fprintf(to, "  - {seq_len: %lld, steps: %lld, context_parallel: %lld}\n",
-                (long long)c->stages[i].seq_len, (long long)c->stages[i].steps,
-                (long long)c->stages[i].context_parallel);
+    char text[STAGE_TEXT];
+    for (int i = 0; i < c->n_stages; i++) {
+        stage_text(&c->stages[i], text, sizeof text);
+        fprintf(to, "  - %s\n", text);
+    }
 }
 
 static void write_comment(const field *f, FILE *to, size_t column)
@@ -107,11 +108,14 @@ status config_write(const config *c, FILE *to, bool commented)
 static json_t *json_stages(const config *c)
 {
     json_t *list = json_array();
-    for (int i = 0; i < c->n_stages; i++)
-        json_array_append_new(list, json_pack("{s:I, s:I, s:I}", "seq_len",
-                                              (json_int_t)c->stages[i].seq_len, "steps",
-                                              (json_int_t)c->stages[i].steps, "context_parallel",
-                                              (json_int_t)c->stages[i].context_parallel));
+    for (int i = 0; i < c->n_stages; i++) {
+        const config_stage *s = &c->stages[i];
+        json_t *sharers = s->context_parallel == CONFIG_AUTO ? json_string("auto")
+                                                             : json_integer(s->context_parallel);
+        json_array_append_new(list, json_pack("{s:I, s:I, s:o}", "seq_len", (json_int_t)s->seq_len,
+                                              "steps", (json_int_t)s->steps, "context_parallel",
+                                              sharers));
+    }
     return list;
 }
 

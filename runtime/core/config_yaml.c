@@ -192,7 +192,7 @@ static status read_stage(reader *r)
         return fail(STATUS_USAGE, "%s: stages has more than %d stages; join some", start,
                     CONFIG_STAGES);
     config_stage *stage = &r->c->stages[r->c->n_stages];
-    *stage = (config_stage){.context_parallel = 1};
+    *stage = (config_stage){.context_parallel = CONFIG_AUTO};
     bool given[8] = {false};
     for (;;) {
         TRY(next(r));

@@ -42,8 +42,7 @@ static status make_bases(const loader_source *source, int64_t step, const stage 
 status loader_make(const loader_source *source, int64_t step, feed *into)
 {
     const stage *now = schedule_stage(source->plan, step);
-    const sharing_place at =
-        sharing_place_of(source->workers, source->worker, now->context_parallel);
+    const sharing_place at = sharing_place_of(source->workers, source->worker, source->sharers);
     const share mine = deal_share(now->slots, at.groups, at.group);
     if (into->L != now->seq_len || into->room < mine.count) {
         feed_close(into);

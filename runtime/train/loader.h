@@ -15,10 +15,11 @@ typedef struct {
     const schedule *plan;
     int64_t shards; /* slots are put in order by shard: see deal.h; 1: replicated */
     int workers, worker;
+    int64_t sharers; /* of each sequence */
     bool classify;
     bool both;     /* every second window from its end: data.direction */
     bool spans;    /* the sites of the windows' spans too: feed_wants_spans */
-    int64_t end;   /* steps from here on are not prepared */
+    int64_t end;   /* steps from here on are not prepared: a stage's at most */
     int64_t shift; /* step s takes the windows of step s + shift: steady.h */
 } loader_source;
 

@@ -215,7 +215,7 @@ static bool better(const trainer *t, double loss, double accuracy)
     const train_state *s = &t->state;
     if (!isfinite(loss))
         return false;
-    if (s->best_step < 0 || s->best_stage != t->stage->index)
+    if (s->best_step < 0)
         return true;
     if (t->ask->finetune && !model_site_head(t->m) && accuracy != s->best_accuracy)
         return accuracy > s->best_accuracy;
@@ -233,19 +233,19 @@ static status validate(trainer *t, bool *best)
         return STATUS_OK;
     report r = report_of(t, REPORT_VALID, clock_monotonic_s() - start_s);
     r.loss = v.loss / (double)v.targets;
+    r.seq_len = t->sched.final.seq_len;
     r.windows = t->validation_windows;
-    r.tokens = t->validation_windows * t->stage->seq_len;
+    r.tokens = t->validation_windows * r.seq_len;
     r.tokens_per_s = 1e3 * (double)r.tokens / r.step_ms;
     if (t->ask->finetune)
         r.accuracy = v.labelled ? (double)v.hits / (double)v.labelled : NAN;
     if (better(t, r.loss, r.accuracy)) {
         *best = true;
         t->state.best_step = t->state.step;
-        t->state.best_stage = t->stage->index;
         t->state.best_loss = r.loss;
         t->state.best_accuracy = r.accuracy;
         t->state.without = 0;
-    } else {
+    } else if (t->stage->seq_len == r.seq_len) { /* stages that lead up to it are not the end */
         t->state.without++;
     }
     return t->worker == 0 ? coordinator_tell(&t->link, &r) : STATUS_OK;
@@ -276,8 +276,25 @@ static status after_step(trainer *t, const step_sums *s, const optimizer_report 
     return trainer_tend(t, seconds);
 }
 
+/* What a stage is, where there are several. */
+static status tell_stage(trainer *t)
+{
+    const plan *p = &t->memory;
+    char detail[200];
+    if (t->sched.n_stages == 1)
+        return STATUS_OK;
+    snprintf(detail, sizeof detail,
+             "%lld of %d: windows of %lld tokens, %lld a step, %lld at once, %lld worker%s a "
+             "window, recompute %s, %.3g GiB planned",
+             (long long)t->stage->index + 1, t->sched.n_stages, (long long)t->stage->seq_len,
+             (long long)t->stage->slots, (long long)t->micro_batch, (long long)t->how.stage,
+             t->how.stage == 1 ? "" : "s", keep_name(t->keep), (double)p->total / (1 << 30));
+    return event(t, "stage", detail);
+}
+
 static status steps(trainer *t, const char **stop)
 {
+    const stage *told = NULL;
     while (t->state.step < t->last && !*stop) {
         const int64_t step = t->state.step;
         const double start_s = clock_monotonic_s();
@@ -286,6 +303,9 @@ static status steps(trainer *t, const char **stop)
         if (schedule_stage(&t->sched, step) != t->stage)
             TRY(beats_phase(&t->beats, step + 1, "stage", QUIET_SET_UP * quiet_s(t), false));
         TRY(trainer_enter_stage(t, step));
+        if (t->stage != told)
+            TRY(tell_stage(t));
+        told = t->stage;
         TRY(train_step(t, step, &s, &o));
         if (!s.rolled)
             TRY(after_step(t, &s, &o, clock_monotonic_s() - start_s, stop));

@@ -6,13 +6,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Columns (tokens) of a micro-batch that `auto` aims at: enough for products to run at full rate;
- * more would only leave the caches and take memory. */
-#define MICRO_TOKENS 8192
+/* Columns (tokens) of a micro-batch that `auto` aims at. On a CPU enough for products to run at
+ * full rate; more would only leave the caches and take memory. On a GPU products of so few take
+ * microseconds, no longer than their launch: sixteen times as many (reckoned, not measured). */
+static int64_t micro_tokens(const model *m)
+{
+    return model_device(m)->kind == DEVICE_CPU ? 8192 : 131072;
+}
 
 static int64_t least(int64_t a, int64_t b)
 {
     return a < b ? a : b;
+}
+
+static int64_t most(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
 }
 
 /* Gradient of a row that a step touches: pending with its slot, packed for the other workers with
@@ -49,9 +58,9 @@ static void sum_rows(const config *c, const plan_request *q, bool spans, plan *p
         p->row_gradients = p->batches = 0;
 }
 
-/* Fills the sums for one choice. */
-static status sum_up(const model *m, const config *c, const plan_request *q, int64_t micro_batch,
-                     keep_level keep, plan *p)
+/* Fills the sums for one choice; `other`: of the passes that take turns with it. */
+static status sum_up(const model *m, const config *c, const plan_request *q,
+                     const model_cost *other, int64_t micro_batch, keep_level keep, plan *p)
 {
     model_cost cost;
     const int64_t L = c->data.seq_len;
@@ -60,11 +69,13 @@ static status sum_up(const model *m, const config *c, const plan_request *q, int
     p->keep = keep;
     p->weights = cost.weights;
     sum_rows(c, q, cost.ragged > 0, p);
-    p->ragged = cost.ragged;
+    p->batches += p->valid_micro_batch * length_padded(q->valid_len) * TOKEN_BYTES;
+    p->ragged = most(cost.ragged, other->ragged);
     p->gradients = cost.gradients + p->row_gradients;
     p->optimizer = q->training ? 2 * cost.weights : 0;
-    p->activations = cost.activations;
-    p->workspace = cost.workspace + p->ragged + p->batches;
+    p->activations = most(cost.activations, other->activations);
+    p->arena = most(cost.workspace, other->workspace);
+    p->workspace = p->arena + p->ragged + p->batches;
     p->total = p->weights + p->gradients + p->optimizer + p->position_table + p->activations +
                p->workspace;
     p->fits = q->available == 0 || p->total <= q->available;
@@ -80,50 +91,91 @@ static status sum_up(const model *m, const config *c, const plan_request *q, int
     return STATUS_OK;
 }
 
-static status layout(const config *c, const plan_request *q, plan *p)
+/* From here on the plan is that of groups of so many workers. */
+static status share(model *m, int64_t size)
 {
-    p->context_parallel = c->train.context_parallel;
-    if (q->workers % p->context_parallel != 0)
-        return fail(STATUS_USAGE,
-                    "%s: train.context_parallel is %lld, which does not divide %d workers; change "
-                    "one of them",
-                    c->file[0] ? c->file : "plan", (long long)p->context_parallel, q->workers);
-    p->data_parallel = q->workers / p->context_parallel;
-    p->sequences = c->train.tokens_per_step / c->data.seq_len;
-    if (p->sequences < 1)
-        p->sequences = 1;
-    return STATUS_OK;
+    return model_sharers(m) == size ? STATUS_OK
+                                    : model_share(m, &(context_group){.size = (int)size});
 }
 
-status plan_make(model *m, const config *c, const plan_request *q, plan *out)
+/* The forward passes over q's other windows: at most as many at once as fill the machine. */
+static status plan_other(model *m, const config *c, const plan_request *q, plan *p,
+                         model_cost *cost)
+{
+    memset(cost, 0, sizeof *cost);
+    p->valid_micro_batch = 0;
+    if (q->valid_len == 0)
+        return STATUS_OK;
+    const int64_t B = most(micro_tokens(m) / q->valid_len, 1), given = c->train.micro_batch;
+    p->valid_micro_batch = given == CONFIG_AUTO ? B : least(B, given);
+    const batch_shape s = {p->valid_micro_batch, q->valid_len, length_padded(q->valid_len)};
+    TRY(share(m, q->valid_sharers));
+    return model_plan(m, s, KEEP_INPUT, false, cost);
+}
+
+/* Groups of so many workers. */
+static status plan_shared(model *m, const config *c, const plan_request *q, int64_t size, plan *out)
 {
     static const keep_level levels[] = {KEEP_ALL, KEEP_SELECTED, KEEP_INPUT};
     static const recompute_kind meaning[] = {RECOMPUTE_NONE, RECOMPUTE_SELECTED, RECOMPUTE_ALL};
-    memset(out, 0, sizeof *out);
-    out->available = q->available;
-    out->tables = q->tables;
-    memcpy(out->table, q->table, sizeof out->table);
-    TRY(layout(c, q, out));
-    if (model_sharers(m) != out->context_parallel)
-        TRY(model_share(m, &(context_group){.size = (int)out->context_parallel}));
-    if (q->sites_a_token > 0)
-        model_expect_spans(m, q->sites_a_token);
-
-    const int64_t share = (out->sequences + out->data_parallel - 1) / out->data_parallel;
+    model_cost other;
+    out->context_parallel = size;
+    out->data_parallel = q->workers / size;
+    TRY(plan_other(m, c, q, out, &other));
+    TRY(share(m, size));
+    const int64_t windows = (out->sequences + out->data_parallel - 1) / out->data_parallel;
     int64_t B = c->train.micro_batch;
     const bool open = B == CONFIG_AUTO;
     if (open)
-        B = MICRO_TOKENS / c->data.seq_len > 1 ? MICRO_TOKENS / c->data.seq_len : 1;
-    B = least(B, share);
+        B = most(micro_tokens(m) / c->data.seq_len, 1);
+    B = least(B, windows);
     for (;; B /= 2) {
         for (int i = 0; i < 3; i++) {
             if (c->train.recompute != RECOMPUTE_AUTO && c->train.recompute != meaning[i])
                 continue;
-            TRY(sum_up(m, c, q, B, levels[i], out));
+            TRY(sum_up(m, c, q, &other, B, levels[i], out));
             if (out->fits)
                 return STATUS_OK;
         }
         if (!open || B == 1)
+            return STATUS_OK;
+    }
+}
+
+/* The next larger group that the workers divide into and the model allows; 0: none. */
+static int64_t larger(const model *m, const config *c, const plan_request *q, int64_t size)
+{
+    for (int64_t n = size + 1; n <= q->workers && model_can_share(m); n++)
+        if (q->workers % n == 0)
+            return context_long_enough(c->data.seq_len, (int)n) ? n : 0;
+    return 0;
+}
+
+status plan_make(model *m, const config *c, const plan_request *q, plan *out)
+{
+    memset(out, 0, sizeof *out);
+    out->available = q->available;
+    out->shareable = model_can_share(m);
+    out->tables = q->tables;
+    memcpy(out->table, q->table, sizeof out->table);
+    out->sequences = most(c->train.tokens_per_step / c->data.seq_len, 1);
+    if (q->sites_a_token > 0)
+        model_expect_spans(m, q->sites_a_token);
+    const int64_t given = c->train.context_parallel;
+    if (given != CONFIG_AUTO && q->workers % given != 0)
+        return fail(STATUS_USAGE,
+                    "%s: train.context_parallel is %lld, which does not divide %d workers; change "
+                    "one of them",
+                    c->file[0] ? c->file : "plan", (long long)given, q->workers);
+    int64_t size = given == CONFIG_AUTO ? 1 : given, next;
+    for (;; size = next) {
+        next = larger(m, c, q, size);
+        /* fewer sequences than groups: some would have nothing to do */
+        const bool idle = q->workers / size > out->sequences;
+        if (given == CONFIG_AUTO && next > 0 && idle)
+            continue;
+        TRY(plan_shared(m, c, q, size, out));
+        if (given != CONFIG_AUTO || out->fits || next == 0)
             return STATUS_OK;
     }
 }
@@ -139,6 +191,9 @@ status plan_refuse(const plan *p, const char *host)
         snprintf(what, sizeof what, "set train.recompute: all");
     else if (p->position_table > p->total / 2)
         snprintf(what, sizeof what, "raise position.alpha or set position.rows: site");
-    return fail(STATUS_RESOURCE, "plan: %.3g GiB a worker needed, %.3g GiB free on %s; %s",
-                (double)p->total / gib, (double)p->available / gib, host, what);
+    else if (p->shareable)
+        snprintf(what, sizeof what,
+                 "let more workers share a sequence (train.context_parallel=auto)");
+    return fail(STATUS_RESOURCE, "plan%s: %.3g GiB a worker needed, %.3g GiB free on %s; %s",
+                p->stage, (double)p->total / gib, (double)p->available / gib, host, what);
 }

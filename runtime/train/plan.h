@@ -21,6 +21,10 @@ typedef struct {
     plan_table table[ROW_TABLES];
     int64_t site_bytes; /* what the tables keep of every site */
     bool training;
+    /* Forward passes over windows of another length, in turns with the step's own and in the same
+     * memory: validation while stages are shorter. Tokens (0: there are none), and the workers that
+     * share each of these windows. */
+    int64_t valid_len, valid_sharers;
 } plan_request;
 
 /* Gradients are the model's and those of a step's rows, until they are exchanged and applied; the
@@ -29,22 +33,28 @@ typedef struct {
     int64_t weights, gradients, optimizer, position_table, activations, workspace,
         total;                              /* bytes a worker */
     int64_t row_gradients, ragged, batches; /* of these */
+    int64_t arena;                          /* of workspace: what model_prepare takes */
     int64_t flops_per_step, bytes_per_step; /* of all workers together */
     int64_t context_parallel, data_parallel;
     int tables; /* the request's: the trainer makes room for their rows */
     plan_table table[ROW_TABLES];
-    int64_t micro_batch; /* sequences a worker computes at once */
-    int64_t micro_steps; /* of a worker with the most sequences */
-    int64_t sequences;   /* of a step, all workers */
+    int64_t micro_batch;       /* sequences a worker computes at once */
+    int64_t micro_steps;       /* of a worker with the most sequences */
+    int64_t sequences;         /* of a step, all workers */
+    int64_t valid_micro_batch; /* of plan_request's other windows */
     keep_level keep;
     int64_t available;
     bool fits;
+    char stage[80]; /* which one, where there are several: for plan_refuse */
+    bool shareable; /* can workers share a sequence? */
 } plan;
 
-/* Chooses what the configuration leaves open (train.micro_batch and train.recompute: auto) for the
- * longest windows, data.seq_len: the most that is kept first, then larger micro-batches, within
- * what is available. Where nothing fits the smallest is planned and `fits` is false. STATUS_USAGE
- * where workers and context_parallel do not go together. */
+/* Chooses what the configuration leaves open for windows of data.seq_len, within what is available.
+ * train.context_parallel: the fewest workers a sequence with which it fits and nobody is left
+ * without a sequence. train.recompute and micro_batch: the most that is kept first, then larger
+ * micro-batches. Where nothing fits the smallest is planned and `fits` is false. STATUS_USAGE where
+ * workers and context_parallel do not go together. The model is left with groups that are only
+ * planned (model_share). */
 status plan_make(model *m, const config *c, const plan_request *q, plan *out);
 
 /* The refusal of a plan that does not fit, STATUS_RESOURCE: what is needed, what is there, what to

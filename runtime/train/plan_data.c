@@ -111,7 +111,29 @@ status plan_without_data(const config *c, plan_request *q)
     return STATUS_OK;
 }
 
-char *plan_json(const config *c, const plan *p, double seconds)
+static json_t *json_of_stages(const schedule *s, const plan *stages)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < s->n_stages; i++) {
+        const stage *at = &s->stages[i];
+        const plan *p = &stages[i];
+        json_array_append_new(
+            list,
+            json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:I, s:b, s:I, s:I}", "seq_len",
+                      (json_int_t)at->seq_len, "steps", (json_int_t)(at->end - at->first),
+                      "sequences", (json_int_t)p->sequences, "context_parallel",
+                      (json_int_t)p->context_parallel, "data_parallel",
+                      (json_int_t)p->data_parallel, "micro_batch", (json_int_t)p->micro_batch,
+                      "micro_steps", (json_int_t)p->micro_steps, "recompute", keep_name(p->keep),
+                      "total", (json_int_t)p->total, "fits", (int)p->fits, "flops_per_step",
+                      (json_int_t)p->flops_per_step, "bytes_per_step",
+                      (json_int_t)p->bytes_per_step));
+    }
+    return list;
+}
+
+char *plan_json(const config *c, const plan *p, const schedule *s, const plan *stages,
+                double seconds)
 {
     char *effective = config_json(c);
     json_t *config_object = effective ? json_loads(effective, 0, NULL) : NULL;
@@ -130,6 +152,8 @@ char *plan_json(const config *c, const plan *p, double seconds)
                   "available_bytes", (json_int_t)p->available, "seconds_per_step",
                   seconds > 0 ? json_real(seconds) : json_null(), "config",
                   config_object ? config_object : json_null());
+    if (root && s)
+        json_object_set_new(root, "stages", json_of_stages(s, stages));
     char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
     free(effective);
     json_decref(root);

@@ -5,6 +5,7 @@
 
 #include "io/draws.h"
 #include "runtime/train/plan.h"
+#include "runtime/train/schedule.h"
 
 /* Tables, and sites a token, of the windows of c->data.seq_len that x draws. classes: of the
  * classifier, 0: none. */
@@ -13,7 +14,9 @@ status plan_of_data(const config *c, const dataset *d, const draws *x, int class
 /* Tables without a data set: every row that position.length allows. */
 status plan_without_data(const config *c, plan_request *q);
 
-/* To be freed by the caller; NULL without memory. seconds 0: not measured. */
-char *plan_json(const config *c, const plan *p, double seconds);
+/* To be freed by the caller; NULL without memory. s, stages: those of a run (NULL: left out).
+ * seconds 0: not measured. */
+char *plan_json(const config *c, const plan *p, const schedule *s, const plan *stages,
+                double seconds);
 
 #endif

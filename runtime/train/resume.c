@@ -27,6 +27,16 @@ static status judge(const char *name, const config *now, bool finetune, const ch
                 now->file, key, is, name, was);
 }
 
+/* Only how stages are shared differs. */
+static bool same_stages(const config *a, const config *b)
+{
+    bool same = a->n_stages == b->n_stages;
+    for (int i = 0; i < a->n_stages && same; i++)
+        same = a->stages[i].seq_len == b->stages[i].seq_len &&
+               a->stages[i].steps == b->stages[i].steps;
+    return same;
+}
+
 status resume_same_config(const char *yaml, const char *name, const config *now, bool finetune,
                           bool warn, bool *grown)
 {
@@ -41,13 +51,14 @@ status resume_same_config(const char *yaml, const char *name, const config *now,
     char changed[512] = "";
     for (int i = 0; st == STATUS_OK && config_key(i); i++) {
         const char *key = config_key(i);
-        char was[CONFIG_TEXT + 64], is[CONFIG_TEXT + 64];
+        char was[4 * CONFIG_TEXT], is[4 * CONFIG_TEXT]; /* stages are long */
         st = config_get(then, key, was, sizeof was);
         if (st == STATUS_OK)
             st = config_get(now, key, is, sizeof is);
         if (st != STATUS_OK || strcmp(was, is) == 0)
             continue;
-        st = judge(name, now, finetune, key, was, is, grown);
+        if (strcmp(key, "stages") != 0 || !same_stages(then, now))
+            st = judge(name, now, finetune, key, was, is, grown);
         size_t n = strlen(changed);
         snprintf(changed + n, sizeof changed - n, "%s%s", n ? ", " : "", key);
     }

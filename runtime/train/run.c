@@ -97,7 +97,7 @@ static status write_plan(const trainer *t)
 {
     if (t->worker != 0)
         return STATUS_OK;
-    char *text = plan_json(t->ask->config, &t->memory, 0);
+    char *text = plan_json(t->ask->config, &t->memory, NULL, NULL, 0);
     if (!text)
         return fail(STATUS_MEMORY, "%s: no memory for plan.json; use more memory", t->ask->run);
     status st = run_directory_write(t->ask->run, "plan.json", text);
@@ -164,6 +164,7 @@ status train_run(const train_request *ask, comm *world)
             st != STATUS_STOPPED) /* the others may be where it will never come */
             gradient_sum_abort(&t->sum);
         sharing_abort(&t->share);
+        sharing_abort(&t->valid_share);
         trainer_close(t);
         comm_free(&roles.workers);
     }

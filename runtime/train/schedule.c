@@ -3,21 +3,24 @@
 
 #include <math.h>
 
-static void stage_add(schedule *s, const config *c, int64_t seq_len, int64_t steps,
-                      int64_t context_parallel)
+/* The stage that begins where the last one ends, of at most so many steps. */
+static stage stage_next(const schedule *s, const config *c, int64_t seq_len, int64_t steps,
+                        int64_t context_parallel)
 {
-    int64_t first = s->n_stages ? s->stages[s->n_stages - 1].end : 0;
-    int64_t end = steps < s->steps - first ? first + steps : s->steps;
-    if (end == first && s->n_stages)
-        return;
-    int64_t slots = c->train.tokens_per_step / seq_len;
-    s->stages[s->n_stages] = (stage){.index = s->n_stages,
-                                     .first = first,
-                                     .end = end,
-                                     .seq_len = seq_len,
-                                     .slots = slots < 1 ? 1 : slots,
-                                     .context_parallel = context_parallel};
-    s->n_stages++;
+    const int64_t first = s->n_stages ? s->stages[s->n_stages - 1].end : 0;
+    const int64_t slots = c->train.tokens_per_step / seq_len;
+    return (stage){.index = s->n_stages,
+                   .first = first,
+                   .end = steps < s->steps - first ? first + steps : s->steps,
+                   .seq_len = seq_len,
+                   .slots = slots < 1 ? 1 : slots,
+                   .context_parallel = context_parallel};
+}
+
+static void stage_add(schedule *s, const stage *next)
+{
+    if (next->end > next->first || s->n_stages == 0)
+        s->stages[s->n_stages++] = *next;
 }
 
 status schedule_open(const config *c, bool finetune, schedule *out)
@@ -30,10 +33,13 @@ status schedule_open(const config *c, bool finetune, schedule *out)
     if (out->floor > 1)
         out->floor = 1;
     out->warmup = (int64_t)ceil(c->scheduler.warmup * (double)out->steps);
-    for (int i = 0; i < c->n_stages && !finetune; i++)
-        stage_add(out, c, c->stages[i].seq_len, c->stages[i].steps, c->stages[i].context_parallel);
-    int64_t done = out->n_stages ? out->stages[out->n_stages - 1].end : 0;
-    stage_add(out, c, c->data.seq_len, out->steps - done, c->train.context_parallel);
+    for (int i = 0; i < c->n_stages && !finetune; i++) {
+        const config_stage *s = &c->stages[i];
+        const stage next = stage_next(out, c, s->seq_len, s->steps, s->context_parallel);
+        stage_add(out, &next);
+    }
+    out->final = stage_next(out, c, c->data.seq_len, out->steps, c->train.context_parallel);
+    stage_add(out, &out->final);
     return STATUS_OK;
 }
 

@@ -9,7 +9,7 @@
 typedef struct {
     int64_t index, first, end, seq_len;
     int64_t slots;            /* windows of the global batch */
-    int64_t context_parallel; /* workers that share each of them */
+    int64_t context_parallel; /* workers that share each of them; CONFIG_AUTO: the plan says */
 } stage;
 
 typedef struct {
@@ -18,6 +18,7 @@ typedef struct {
     double floor; /* scheduler.min_lr / optimizer.lr: the last step's factor */
     int n_stages;
     stage stages[CONFIG_STAGES + 1];
+    stage final; /* of data.seq_len, which all lead up to; also where the steps end before it */
 } schedule;
 
 /* finetune: finetune.steps of data.seq_len, no stages. STATUS_USAGE where the stages make no sense.

@@ -1,10 +1,9 @@
 /* What a worker needs before the first step: device, data, draws, model, optimizer, the starting
- * values, and for each stage its memory and its validation. Every function of this file runs on
- * every worker; the run directory is not touched before all of them have agreed. */
+ * values, and the windows of its validation; for each stage: stages.c. Every function of this file
+ * runs on every worker; the run directory is not touched before all of them have agreed. */
 #include "runtime/core/log.h"
 #include "runtime/train/deal.h"
 #include "runtime/train/model_file.h"
-#include "runtime/train/plan_data.h"
 #include "runtime/train/resume.h"
 #include "runtime/train/space.h"
 #include "runtime/train/start.h"
@@ -106,32 +105,6 @@ static status open_model(trainer *t)
     return st;
 }
 
-/* Does the memory of a stage fit? The plan is that of the stage's length. */
-static status plan_stage(const trainer *t, const stage *s, plan *p)
-{
-    config *c = malloc(sizeof *c);
-    if (!c)
-        return fail(STATUS_MEMORY, "plan: no memory; use more memory");
-    *c = *t->ask->config;
-    c->data.seq_len = s->seq_len;
-    c->train.context_parallel = s->context_parallel;
-    plan_request q = {.workers = t->workers, .training = true};
-    device_room room;
-    status st = device_room_of(t->dev, &room);
-    q.available = room.available + (t->stage ? t->memory.total : 0);
-    if (device_is_host(t->dev)) /* the workers of a node share it */
-        q.available /= comm_places(t->roles.workers);
-    if (st == STATUS_OK)
-        st = t->bases.set ? plan_without_data(c, &q) /* nothing of it depends on sequences */
-                          : plan_of_data(c, t->data, t->draws, model_classes(t->m), &q);
-    if (st == STATUS_OK)
-        st = plan_make(t->m, c, &q, p);
-    if (st == STATUS_OK && !p->fits)
-        st = plan_refuse(p, comm_host(t->roles.workers));
-    free(c);
-    return st;
-}
-
 /* Room for the rows that the plan counts: no step makes any. */
 static status reserve_rows(trainer *t)
 {
@@ -144,11 +117,9 @@ static status reserve_rows(trainer *t)
 static status open_lookup(trainer *t)
 {
     const config *c = t->ask->config;
-    if (t->ask->finetune || t->bases.set || c->train.eval_every == 0 ||
-        t->validation_windows == 0 || t->counts ||
-        c->objective == OBJECTIVE_NEXT_SITE) /* counts alleles, not sites */
-        return STATUS_OK;
-    int64_t alpha = 1; /* the finest row that the model may see */
+    if (t->ask->finetune || t->bases.set || c->objective == OBJECTIVE_NEXT_SITE)
+        return STATUS_OK; /* it counts alleles, not sites */
+    int64_t alpha = 1;    /* the finest row that the model may see */
     if (c->position.encoding == ENCODING_FPE)
         alpha = c->position.alpha;
     else if (c->position.encoding == ENCODING_NONE)
@@ -156,30 +127,23 @@ static status open_lookup(trainer *t)
     return lookup_open(t->data, c->data.alleles, alpha, c->position.rows, c->objective, &t->counts);
 }
 
-/* Validation windows of this stage: room for a micro-batch of them, and the look-up. */
-static status enter_validation(trainer *t)
+/* The windows that validation judges, of the final length in every stage, and the look-up. */
+static status open_validation(trainer *t)
 {
     const config *c = t->ask->config;
-    feed_close(&t->validation);
-    TRY(feed_open(t->micro_batch, t->stage->seq_len, feed_wants_spans(c), &t->validation));
-    free(t->class_logits);
-    t->class_logits = calloc((size_t)(t->micro_batch * (t->data->n_labels + 1)), sizeof(float));
-    if (!t->class_logits)
-        return fail(STATUS_MEMORY, "validation: no memory; lower train.micro_batch");
-    t->lookup = NAN;
-    t->validation_windows = 0;
+    const int64_t L = t->sched.final.seq_len;
     if (c->train.eval_every == 0)
         return STATUS_OK;
-    if (t->bases.set && sequence_draws_valid(t->bases.draws, 0, t->stage->seq_len).sequence < 0) {
+    if (t->bases.set && sequence_draws_valid(t->bases.draws, 0, L).sequence < 0) {
         log_warning("%s: no validation sequence has a window of %lld bases; the run goes without "
                     "validation",
-                    t->data->path, (long long)t->stage->seq_len);
+                    t->data->path, (long long)L);
         return STATUS_OK;
     }
-    if (!t->bases.set && draws_valid(t->draws, 0, t->stage->seq_len).count == 0) {
+    if (!t->bases.set && draws_valid(t->draws, 0, L).count == 0) {
         log_warning("%s: no validation person has a window of %lld carried sites; the run goes "
                     "without validation",
-                    t->data->path, (long long)t->stage->seq_len);
+                    t->data->path, (long long)L);
         return STATUS_OK;
     }
     t->validation_windows = c->train.eval_windows;
@@ -187,60 +151,14 @@ static status enter_validation(trainer *t)
     return t->counts ? validation_lookup(t, &t->lookup) : STATUS_OK;
 }
 
-/* The groups of a stage, where they are other than before. */
-static status share_stage(trainer *t, const stage *s)
-{
-    if (t->stage && t->stage->context_parallel == s->context_parallel)
-        return STATUS_OK;
-    sharing_close(&t->share);
-    TRY(sharing_open(t->roles.workers, s->context_parallel, t->dev, t->ask->config, &t->share));
-    return comm_agree(t->roles.workers, model_share(t->m, &t->share.group));
-}
-
-/* Before anything runs: can the workers be divided for every stage, and its windows for them? */
-static status check_stages(const trainer *t)
-{
-    for (int i = 0; i < t->sched.n_stages; i++) {
-        const stage *s = &t->sched.stages[i];
-        if (t->workers % s->context_parallel != 0)
-            return fail(STATUS_USAGE,
-                        "%s: context_parallel is %lld, which does not divide %d workers; change "
-                        "one of them",
-                        t->ask->config->file, (long long)s->context_parallel, t->workers);
-        TRY(context_check(s->seq_len, (int)s->context_parallel));
-    }
-    return STATUS_OK;
-}
-
-status trainer_enter_stage(trainer *t, int64_t step)
-{
-    const stage *now = schedule_stage(&t->sched, step);
-    if (now == t->stage)
-        return STATUS_OK;
-    TRY(share_stage(t, now));
-    TRY(comm_agree(t->roles.workers, plan_stage(t, now, &t->memory)));
-    t->stage = now;
-    /* Members of a group go through their windows together. */
-    int64_t most = -t->memory.micro_batch;
-    TRY(comm_max_i64(t->roles.workers, &most, 1));
-    t->micro_batch = -most;
-    const batch_shape shape = {t->micro_batch, now->seq_len, length_padded(now->seq_len)};
-    TRY(model_prepare(t->m, shape, t->memory.keep, true));
-    TRY(sharing_prepare(&t->share, shape));
-    t->step_flops = (double)t->memory.flops_per_step / t->workers;
-    t->step_bytes = (double)t->memory.bytes_per_step / t->workers;
-    return enter_validation(t);
-}
-
 static status open_all(trainer *t)
 {
     const train_request *ask = t->ask;
     const config *c = ask->config;
     TRY(schedule_open(c, ask->finetune, &t->sched));
-    TRY(check_stages(t));
     TRY(open_data(t));
     TRY(open_model(t));
-    TRY(plan_stage(t, schedule_stage(&t->sched, 0), &t->memory));
+    TRY(trainer_check_stages(t));
     TRY(reserve_rows(t));
     TRY(optimizer_open(c, ask->finetune, &t->sched, t->m, t->dev, t->roles.workers, &t->opt));
     if (!model_gradients(t->m))
@@ -257,35 +175,15 @@ static status measure(trainer *t)
                           model_mixed(t->ask->config, t->dev), &t->flops_per_s, &t->bytes_per_s);
 }
 
-status trainer_load_windows(trainer *t)
-{
-    const loader_source source = {.data = t->data,
-                                  .draws = t->draws,
-                                  .bases = t->bases.set ? &t->bases : NULL,
-                                  .plan = &t->sched,
-                                  .shards = t->ask->config->data.sharding == SHARDING_VIRTUAL &&
-                                                    t->data->n_shards > 0
-                                                ? t->data->n_shards
-                                                : 1,
-                                  .workers = t->workers,
-                                  .worker = t->worker,
-                                  .classify = t->ask->finetune,
-                                  .both = t->ask->config->data.direction == DIRECTION_BOTH,
-                                  .spans = feed_wants_spans(t->ask->config),
-                                  .end = t->last,
-                                  .shift = t->state.steady.shift};
-    loader_close(&t->load);
-    return loader_open(&source, t->state.step, &t->load);
-}
-
 status trainer_open(trainer *t, const train_request *ask, const train_roles *roles)
 {
     *t = (trainer){.ask = ask,
                    .roles = *roles,
                    .worker = comm_rank(roles->workers),
                    .workers = comm_size(roles->workers),
-                   .state = {.best_step = -1, .best_stage = -1},
+                   .state = {.best_step = -1},
                    .share = {.group.size = 1},
+                   .valid_share = {.group.size = 1},
                    .lookup = NAN};
     run_directory_checkpoints(ask->run, t->checkpoints);
     TRY(comm_agree(roles->workers, check_config(ask->config, ask->finetune)));
@@ -304,11 +202,11 @@ status trainer_open(trainer *t, const train_request *ask, const train_roles *rol
         t->last = ask->max_steps;
     if (t->state.finished || t->state.step >= t->last)
         t->last = t->state.step;
-    TRY(comm_agree(roles->workers, trainer_enter_stage(t, t->state.step)));
-    TRY(comm_agree(roles->workers, start_pooled(t)));
-    TRY(comm_agree(roles->workers, measure(t)));
     t->rolled_to = -1;
-    return trainer_load_windows(t);
+    TRY(trainer_enter_stage(t, t->state.step));
+    TRY(comm_agree(roles->workers, open_validation(t)));
+    TRY(comm_agree(roles->workers, start_pooled(t)));
+    return comm_agree(roles->workers, measure(t));
 }
 
 void trainer_close(trainer *t)
@@ -322,6 +220,7 @@ void trainer_close(trainer *t)
     free(t->class_logits);
     gradient_sum_close(&t->sum);
     sharing_close(&t->share);
+    sharing_close(&t->valid_share);
     optimizer_close(&t->opt);
     model_close(&t->m);
     draws_close(&t->draws);

@@ -31,6 +31,9 @@ void sharing_close(sharing *s)
 
 status sharing_prepare(sharing *s, batch_shape whole)
 {
+    const batch_shape part = context_shape(&s->group, whole);
+    if (s->cut.columns >= part.B * part.Lp)
+        return STATUS_OK;
     shared_batch_close(&s->cut);
     return shared_batch_open(&s->group, whole, &s->cut);
 }

@@ -28,7 +28,7 @@ status sharing_open(comm *workers, int64_t size, const device *dev, const config
 void sharing_close(sharing *s);
 void sharing_abort(sharing *s);
 
-/* Room for batches of this shape, and a batch cut to this worker's stretch. */
+/* Room for batches of this shape too, and a batch cut to this worker's stretch. */
 status sharing_prepare(sharing *s, batch_shape whole);
 batch sharing_cut(sharing *s, const batch *whole);
 

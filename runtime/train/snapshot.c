@@ -29,18 +29,18 @@ static char *state_text(const train_state *s, const dataset *d, bool classify)
                                         (json_int_t)d->chromosomes[i].sites));
     char sites[17];
     dataset_sites_hash(d, sites);
-    json_t *o = json_pack(
-        "{s:s, s:i, s:o, s:s, s:s, s:I, s:s, s:o, s:I, s:I, s:o, s:o, s:I, s:b, s:o}", "kind",
-        classify ? "finetune" : "pretrain", "classes", classify ? (int)d->n_labels : 0, "labels",
-        labels, "assembly", d->assembly, "split_hash", d->split_hash, "n_sites",
-        (json_int_t)d->n_sites, "sites_hash", sites, "chromosomes", chromosomes, "best_step",
-        (json_int_t)s->best_step, "best_stage", (json_int_t)s->best_stage, "best_loss",
-        real(s->best_loss), "best_accuracy", real(s->best_accuracy), "without",
-        (json_int_t)s->without, "finished", (int)s->finished, "steady",
-        json_pack("{s:f, s:I, s:f, s:I, s:I, s:I}", "norm", s->steady.norm, "norms",
-                  (json_int_t)s->steady.norms, "strain", s->steady.strain, "skipped",
-                  (json_int_t)s->steady.skipped, "rolled", (json_int_t)s->steady.rolled, "shift",
-                  (json_int_t)s->steady.shift));
+    json_t *o =
+        json_pack("{s:s, s:i, s:o, s:s, s:s, s:I, s:s, s:o, s:I, s:o, s:o, s:I, s:b, s:o}", "kind",
+                  classify ? "finetune" : "pretrain", "classes", classify ? (int)d->n_labels : 0,
+                  "labels", labels, "assembly", d->assembly, "split_hash", d->split_hash, "n_sites",
+                  (json_int_t)d->n_sites, "sites_hash", sites, "chromosomes", chromosomes,
+                  "best_step", (json_int_t)s->best_step, "best_loss", real(s->best_loss),
+                  "best_accuracy", real(s->best_accuracy), "without", (json_int_t)s->without,
+                  "finished", (int)s->finished, "steady",
+                  json_pack("{s:f, s:I, s:f, s:I, s:I, s:I}", "norm", s->steady.norm, "norms",
+                            (json_int_t)s->steady.norms, "strain", s->steady.strain, "skipped",
+                            (json_int_t)s->steady.skipped, "rolled", (json_int_t)s->steady.rolled,
+                            "shift", (json_int_t)s->steady.shift));
     char *text = o ? json_dumps(o, JSON_COMPACT | JSON_REAL_PRECISION(17)) : NULL;
     json_decref(o);
     return text;
@@ -67,7 +67,6 @@ static status state_parse(const checkpoint_header *h, const char *name, train_st
     }
     *s = (train_state){.step = h->step,
                        .best_step = integer_of(o, "best_step", -1),
-                       .best_stage = integer_of(o, "best_stage", -1),
                        .best_loss = number_of(o, "best_loss"),
                        .best_accuracy = number_of(o, "best_accuracy"),
                        .without = integer_of(o, "without", 0),

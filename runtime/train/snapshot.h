@@ -11,8 +11,8 @@
 
 /* What a run knows beside tensors. */
 typedef struct {
-    int64_t step;                  /* steps done */
-    int64_t best_step, best_stage; /* -1: no validation yet; only values of one stage compare */
+    int64_t step;      /* steps done */
+    int64_t best_step; /* -1: no validation yet */
     double best_loss, best_accuracy;
     int64_t without; /* validations since the best */
     bool finished;   /* early stopping ended it */

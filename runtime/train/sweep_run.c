@@ -145,12 +145,14 @@ static status check_groups(const sweep *s, int workers)
                     "--group-size: %d worker%s cannot be divided into groups of %d; choose a size "
                     "that divides them",
                     workers, workers == 1 ? "" : "s", size);
-    for (int i = 0; i < s->n; i++)
-        if (s->trials[i].c && size % s->trials[i].c->train.context_parallel != 0)
+    for (int i = 0; i < s->n; i++) {
+        const int64_t sharers = s->trials[i].c ? s->trials[i].c->train.context_parallel : 1;
+        if (sharers != CONFIG_AUTO && size % sharers != 0)
             return fail(STATUS_USAGE,
                         "--group-size: %d workers cannot share sequences by "
                         "train.context_parallel %lld of trial %s; choose a multiple of it",
-                        size, (long long)s->trials[i].c->train.context_parallel, s->trials[i].name);
+                        size, (long long)sharers, s->trials[i].name);
+    }
     return STATUS_OK;
 }
 

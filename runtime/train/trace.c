@@ -51,7 +51,9 @@ static status rates_make(tracing *t, int64_t steps)
 /* train.context_parallel: all ranks share each sequence, or every one has all of them. */
 static status share(tracing *t, const config *c)
 {
-    const int64_t size = c->train.context_parallel;
+    int64_t size = c->train.context_parallel;
+    if (size == CONFIG_AUTO)
+        size = model_can_share(t->m) && !model_position(t->m) ? comm_size(t->world) : 1;
     if (size > 1 && size != comm_size(t->world))
         return fail(STATUS_USAGE,
                     "train.context_parallel: %lld, but %d ranks; start as many as share a sequence",

@@ -10,9 +10,9 @@
 #include "runtime/train/gradient_sum.h"
 #include "runtime/train/loader.h"
 #include "runtime/train/lookup.h"
-#include "runtime/train/plan.h"
 #include "runtime/train/saver.h"
 #include "runtime/train/snapshot.h"
+#include "runtime/train/stage_plan.h"
 
 /* What was asked for. */
 typedef struct {
@@ -60,21 +60,27 @@ typedef struct {
     schedule sched;
     optimizer opt;
     gradient_sum sum;
-    sharing share; /* of this stage's sequences */
+    sharing share;       /* of this stage's sequences */
+    sharing valid_share; /* of validation's, where as many workers share them as nowhere else */
     train_state state;
     loader *load;
     saver *save;
 
     lookup *counts; /* NULL: no look-up beside the loss */
-    double lookup;  /* perplexity on the validation windows of this stage, NaN: none */
+    double lookup;  /* perplexity on the validation windows, NaN: none */
 
     const stage *stage;  /* that memory is prepared for */
     plan memory;         /* of that stage */
+    int64_t room;        /* bytes of a worker that were free before anything was taken */
+    sharers how;         /* workers that share a sequence of it, and of validation */
     int64_t micro_batch; /* sequences at once */
-    int64_t last;        /* this job ends after this many steps in all */
-    feed validation;
+    keep_level keep;
+    int64_t last;               /* this job ends after this many steps in all */
+    bool apart;                 /* validation takes turns with the stage's passes: trainer_turn */
+    feed validation;            /* windows of the final length */
+    int64_t valid_batch;        /* of them at once */
     int64_t validation_windows; /* 0: nobody to validate on */
-    float *class_logits;        /* (micro_batch, classes) */
+    float *class_logits;        /* (valid_batch, classes) */
 
     double flops_per_s, bytes_per_s; /* measured; 0: not */
     double step_flops, step_bytes;   /* of this worker's part of a step of this stage */
@@ -90,8 +96,18 @@ status train_run(const train_request *ask, comm *world);
 /* setup.c: what a worker needs, before the run directory is touched; and its end. */
 status trainer_open(trainer *t, const train_request *ask, const train_roles *roles);
 void trainer_close(trainer *t);
-/* Memory, batches and look-up for the stage of a step, where it is another than before. */
+/* stages.c: can the workers be divided for every stage, and does each fit? Before anything runs;
+ * t->memory becomes the plan of the first one. */
+status trainer_check_stages(trainer *t);
+/* Plan, groups, memory and windows for the stage of a step, where it is another than before.
+ * Collective, with one status. */
 status trainer_enter_stage(trainer *t, int64_t step);
+/* The loader from the state's step on, anew. */
+status trainer_load_windows(trainer *t);
+/* The model's memory to validation's passes, and back to the stage's: the same arenas, parted
+ * anew. All workers at once. */
+status trainer_turn(trainer *t, bool validation);
+sharing *trainer_valid_sharing(trainer *t);
 
 /* What all workers know after the forward and backward passes of a step. */
 typedef struct {
@@ -112,8 +128,6 @@ status trainer_loop(trainer *t);
  * summed over all workers (rows are exchanged by the optimizer), losses and decisions shared. */
 status trainer_gradients(trainer *t, int64_t step, step_sums *s);
 
-/* setup.c: the loader from the state's step on, anew. */
-status trainer_load_windows(trainer *t);
 /* rollback.c: the state of the newest checkpoint, on all workers alike. STATUS_INTERNAL: there is
  * none, or it did not help before; `why` begins the message. */
 status trainer_roll_back(trainer *t, const char *why);
@@ -126,7 +140,8 @@ status trainer_save(trainer *t);
 status trainer_tend(trainer *t, double step_s);
 status trainer_settle(trainer *t);
 
-/* validation.c: the loss on windows of held-out people; all workers get the same sums. */
+/* validation.c: the loss on windows of held-out people, of the final length; all workers get the
+ * same sums. */
 status validation_run(trainer *t, train_sums *sums);
 /* Perplexity of the counting look-up on those windows. */
 status validation_lookup(trainer *t, double *perplexity);
