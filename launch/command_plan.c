@@ -5,6 +5,7 @@
 #include "launch/device_option.h"
 #include "launch/shipped.h"
 #include "runtime/core/config.h"
+#include "runtime/core/log.h"
 #include "runtime/core/memory.h"
 #include "runtime/train/nucleotides.h"
 #include "runtime/train/plan_data.h"
@@ -12,6 +13,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const char about[] = "Says what a configuration needs: memory of a worker, work and traffic "
                             "of a step, and whether it fits (exit code 4\n"
@@ -45,6 +47,23 @@ static void source_close(plan_source *s)
     dataset_close(&s->d);
 }
 
+/* The plan asks nothing of sequences but that they are such; where there are none yet it says so.
+ */
+static status check_sequences(const cli *c, const config *cfg, const char *path)
+{
+    nucleotides bases = {0};
+    int64_t missing = access(path, F_OK) != 0;
+    TRY(nucleotides_check(cfg, false));
+    TRY(comm_max_i64(c->world, &missing, 1));
+    if (missing) {
+        log_warning("%s: there is no such data set; the plan needs none", path);
+        return STATUS_OK;
+    }
+    const status st = nucleotides_open(cfg, false, 0, c->world, &bases);
+    nucleotides_close(&bases);
+    return st;
+}
+
 static status source_open(const cli *c, const config *cfg, plan_source *s)
 {
     *s = (plan_source){0};
@@ -52,14 +71,8 @@ static status source_open(const cli *c, const config *cfg, plan_source *s)
         return STATUS_OK;
     char path[CONFIG_TEXT];
     config_data_path(cfg, path);
-    if (cfg->data.tokens ==
-        TOKENS_NUCLEOTIDE) { /* the plan asks nothing of sequences but that they are */
-        nucleotides bases = {0};
-        TRY(nucleotides_check(cfg, false));
-        status opened = nucleotides_open(cfg, false, 0, c->world, &bases);
-        nucleotides_close(&bases);
-        return opened;
-    }
+    if (cfg->data.tokens == TOKENS_NUCLEOTIDE)
+        return check_sequences(c, cfg, path);
     TRY(dataset_open(path, c->world, &s->d));
     if (cfg->model.head == HEAD_CLASS_CONDITIONAL && cfg->objective != OBJECTIVE_NEXT_SITE)
         s->classes = (int)s->d->n_labels;

@@ -76,6 +76,21 @@ def sizes(s):
     s.has("sweep", shlex.split(sweep.stdout), "alpha-sweep", "swept", "--group-size", "2", "--small", "--nodes=2", "--mem=8G", "--time=600")
 
 
+def million(s):
+    """The million tokens: workers, two nodes of GPUs, who share the one sequence of a step at the end."""
+    s.file("genome.fa", ">chr1\n" + "ACGTTGCA" * 40 + "\n")
+    done("import", run("import", "-q", "-o", os.path.join(s.folder, "genome.h5"), os.path.join(s.folder, "genome.fa")))
+    site, data = GPU.replace("10GiB", "80GiB").replace("MEMORY_PER_NODE=8", "MEMORY_PER_NODE=64"), "data.path=" + os.path.join(s.folder, "genome.h5")
+    keys = [] if re.search("^backends .*cuda", run("--version").stdout, re.M) else ["train.precision=fp32"]
+    r = s.submit(site, "pretrain-1m", "-o", "million", "--job", "pretrain-long", "--nodes", "2", data, *keys)
+    done("a million tokens", r)
+    s.has("a million tokens", shlex.split(r.stdout), "--nodes=2", "--ntasks-per-node=5", "--gres=gpu:h100:4", os.path.join(SLURM, "pretrain-long.sbatch"), data,
+          os.path.join(SOURCE, "experiments", "pretrain-1m.yaml"))
+    planned = float(re.search(r"memory +([0-9.]+) GiB a worker", r.stderr).group(1))
+    check("eight workers share it", planned < 16, r.stderr)
+    refused("without data", s.submit(site, "pretrain-1m", "-o", "million", "--job", "pretrain-long", *keys), 3, "data.path=")
+
+
 def measured(s):
     os.makedirs(os.path.join(s.folder, "old"))
     with open(os.path.join(s.folder, "old", "metrics.jsonl"), "w") as f:
@@ -216,7 +231,7 @@ def container(s):
 def main():
     with tempfile.TemporaryDirectory() as folder:
         s = Site(folder)
-        for part in (sizes, grows, refusals, a_run_at_work, scripts, container):
+        for part in (sizes, million, grows, refusals, a_run_at_work, scripts, container):
             part(s)
     end()
 

@@ -106,7 +106,9 @@ static status plan_other(model *m, const config *c, const plan_request *q, plan 
     p->valid_micro_batch = 0;
     if (q->valid_len == 0)
         return STATUS_OK;
-    const int64_t B = most(micro_tokens(m) / q->valid_len, 1), given = c->train.micro_batch;
+    const int64_t groups = q->workers / q->valid_sharers, given = c->train.micro_batch;
+    const int64_t windows = (c->train.eval_windows + groups - 1) / groups; /* of a group */
+    const int64_t B = least(most(micro_tokens(m) / q->valid_len, 1), windows);
     p->valid_micro_batch = given == CONFIG_AUTO ? B : least(B, given);
     const batch_shape s = {p->valid_micro_batch, q->valid_len, length_padded(q->valid_len)};
     TRY(share(m, q->valid_sharers));

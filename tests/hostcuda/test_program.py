@@ -3,10 +3,11 @@
 """The program on hostcuda. With the CPU's operations in device memory (HOSTCUDA_FAR=all) whatever it prints and writes is
 the CPU's to the last bit: training on one worker and two, fine-tuning with every kind of head, resuming, evaluation,
 prediction, simulation; steps skipped, ways back to a checkpoint, workers stopped and resumed. With CUDA's kernels it agrees
-to rounding. Calls of CUDA that fail end it with one line, the right code, and nothing left behind."""
+to rounding, and takes the memory that was planned. Calls of CUDA that fail end it with one line, the right code, and nothing left behind."""
 import gzip
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ SOURCE = os.environ["CROCUTA_SOURCE"]
 sys.path.insert(0, os.path.join(SOURCE, "tests"))
 from training import DATA, check, command, committed, disturb, done, end, journal, losses, refused, run
 
-PART = sys.argv[1]  # far, course, kernels or failures
+PART = sys.argv[1]  # far, course, kernels, memory or failures
 ENVIRONMENT = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0", "HOSTCUDA_DEVICES": "2", "OMP_NUM_THREADS": "1"}
 CONFIG = f"""\
 seed: 1
@@ -179,6 +180,41 @@ def kernels():
     check("doctor", "2 (hostcuda)" in r.stdout, r.stdout)
 
 
+BASES = """\
+seed: 1
+data:       {path: set.h5, tokens: nucleotide, seq_len: 512}
+model:      {d_model: 16, n_layer: 8, d_inner: 64, l_max: 514, filter_order: 8}
+position:   {encoding: none}
+train:      {steps: 1, tokens_per_step: 512, eval_every: 1, eval_windows: 1, context_parallel: auto, precision: %s, recompute: %s}
+checkpoint: {every_minutes: 0}
+stages:     [%s]
+"""
+
+
+def memory():
+    """The plan of a whole model against the GPU's high-water mark: to 5 %, for every level of recomputing, in both precisions, shared by two GPUs; and of a
+    short stage, where most is validation's."""
+    letters = random.Random(1)
+    with open("in.fa", "w") as f, open("map.tsv", "w") as m:
+        for name in ("train", "valid"):
+            f.write(f">{name}\n" + "".join(letters.choice("ACGT") for _ in range(600)) + "\n")
+            m.write(f"{name}\tx\t{name}\n")
+    done("import", crocuta("import", "-q", "-m", "map.tsv", "-o", "set.h5", "in.fa", device="cpu"))
+    measuring = None  # buffers that products and copies are measured with come on top, the same for all
+    short = "{seq_len: 64, steps: 1}"
+    for precision, recompute, stages, ranks in (("fp32", "none", "", 0), ("mixed", "none", "", 0), ("mixed", "all", "", 0), ("mixed", "selected", "", 3),
+                                                ("fp32", "none", short, 0)):
+        name = f"{precision}-{recompute}-{ranks}{'-short' if stages else ''}"
+        config = write(f"{name}.yaml", BASES % (precision, recompute, stages))
+        done(name, crocuta("pretrain", config, "-o", name, ranks=ranks))
+        with open(os.path.join(name, "plan.json")) as f:
+            bytes_ = json.load(f)["bytes"]
+        planned = bytes_["total"] - (3 if stages else 2) * 512 * 14  # batches are the host's
+        taken = max(m["memory_bytes"] for m in journal(name, "metrics.jsonl"))
+        measuring = measuring or taken - planned
+        check(f"{name}: planned {planned}, taken {taken}", measuring < 150 << 20 and 0.95 < planned / (taken - measuring) < 1.05, bytes_)
+
+
 def failures():
     plain = write("plain.yaml", PLAIN)
     far_away = {"HOSTCUDA_FAR": "all"}
@@ -201,5 +237,5 @@ def failures():
 
 with tempfile.TemporaryDirectory() as folder:
     os.chdir(folder)
-    {"far": far, "course": course, "kernels": kernels, "failures": failures}[PART]()
+    {"far": far, "course": course, "kernels": kernels, "memory": memory, "failures": failures}[PART]()
 end()
