@@ -10,7 +10,7 @@
 #include <string.h>
 
 #define LOOK_AT ((int64_t)1 << 20) /* bases */
-#define LEAST_WINDOWS 40
+#define LEAST_WINDOWS 16
 #define MOST_WINDOWS 400
 #define LEAST_SPREAD 1e-3
 
@@ -73,6 +73,9 @@ status start_pooled(trainer *t)
         st = fail(STATUS_MEMORY, "model: no memory for its features; lower train.micro_batch");
     if (st == STATUS_OK)
         st = look(t, d, pooled, sum, square, &n);
+    st = comm_agree(t->roles.workers, st);
+    if (st == STATUS_OK) /* to the last bit the same on all workers, whatever their threads */
+        st = comm_bcast(t->roles.workers, sum, (size_t)(2 * d) * sizeof *sum, 0);
     for (int64_t k = 0; st == STATUS_OK && k < d; k++) {
         sum[k] /= (double)n; /* the mean, and 1 / spread */
         square[k] = 1 / fmax(LEAST_SPREAD, sqrt(fmax(0, square[k] / (double)n - sum[k] * sum[k])));
