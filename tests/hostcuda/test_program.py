@@ -141,7 +141,7 @@ def course():
         code, error = disturbed(path, config, path, number, 1, ("comm.timeout_s=6",))
         lost = [e["detail"] for e in journal(path, "events.jsonl") if e["event"] == "worker_lost"]
         check(path, code != 0 and len(lost) == 1 and words in lost[0] and "worker 1 (rank 2" in lost[0] and "phase " in lost[0], f"{code} {lost} {error}")
-        done(path, crocuta("pretrain", config, "-o", path, "--resume", ranks=3, **all_far))
+        done(path, crocuta("pretrain", config, "-o", path, "--resume", "comm.timeout_s=120", ranks=3, **all_far))
         check(f"{path}: the same bits", losses(path) == losses("whole"))
 
 
