@@ -2,7 +2,7 @@
  * window to window beside what they have in common, and labels differ by less still: a head on them
  * as they are learns the common part first, over and over, each step another way. So the last
  * LayerNorm is set such that, over some training windows, every pooled feature has mean 0 and
- * spread 1. */
+ * spread 1, or ten times what it had. */
 #include "runtime/train/start.h"
 
 #include <math.h>
@@ -12,7 +12,8 @@
 #define LOOK_AT ((int64_t)1 << 20) /* bases */
 #define LEAST_WINDOWS 16
 #define MOST_WINDOWS 400
-#define LEAST_SPREAD 1e-3
+#define LEAST_SPREAD 0.1 /* ten times larger at most: what the body's steps move is enlarged, too  \
+                          */
 
 /* Sums and sums of squares of the pooled features over training windows; how many there are. */
 static status look(trainer *t, int64_t d, float *pooled, double *sum, double *square, int64_t *n)
