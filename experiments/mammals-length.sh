@@ -41,7 +41,7 @@ if [ "$small" = 1 ]; then
 else
     [ "$contexts" != default ] || contexts='256 1024 4096 16384'
     [ "$species" != default ] || species='1024 8192 32768'
-    window=32768 orders=12 bases=6000000
+    window=32768 orders=12 bases=18432000
 fi
 
 say() { printf '%s  %s\n' "$(date +%H:%M:%S)" "$*"; }
@@ -109,11 +109,11 @@ classify() { # LENGTH: windows of every species in each step, as many bases in a
     name=$out/$([ "$from" -gt 0 ] && echo finetuned || echo scratch)-$1
     [ -e "$name/done" ] && return 0
     labels=$(ls "$folder"/*.fa.gz | wc -l)
-    tokens=$(($1 * labels * (4096 > $1 ? 4096 / $1 : 1)))
+    tokens=$(($1 * labels * (8192 > $1 ? 8192 / $1 : 1)))
     steps=$((bases / tokens))
     reach=$((from > $1 ? from : $1))
     say "species from $1 bases, $steps steps from context $from: learn"
-    last_of_each "data.seq_len=$1" "model.l_max=$((reach + 2))" "train.tokens_per_step=$tokens" optimizer.head_lr=3.0e-3 \
+    last_of_each "data.seq_len=$1" "model.l_max=$((reach + 2))" "train.tokens_per_step=$tokens" optimizer.head_lr=1.0e-3 \
         scheduler.warmup=0.05 scheduler.min_lr=3.0e-5 "train.eval_windows=$((262144 / $1 > 20 ? 262144 / $1 : 20))" "${overrides[@]}" \
         "finetune.steps=$steps" "train.eval_every=$(((steps + 3) / 4))"
     run "$name.log" finetune "$config" --from "$([ "$from" -gt 0 ] && echo "$out/context-$from" || echo none)" -o "$name" --force \
