@@ -84,6 +84,7 @@ status device_describe(device_kind kind, int threads, device **out)
     d->ops.memory_take = d->ops.host_take = ops_cpu.memory_take;
     d->ops.memory_give = d->ops.host_give = ops_cpu.memory_give;
     d->ops.upload = ops_cpu.upload;
+    d->ops.upload_wait = ops_cpu.upload_wait;
     d->ops.download = ops_cpu.download;
     d->ops.wait = ops_cpu.wait;
     d->ops.drain = ops_cpu.drain;

@@ -91,8 +91,12 @@ status device_room_of(device *dev, device_room *out);
  * never inside one; not zeroed; aligned to ARENA_ALIGN at least. */
 status device_memory_take(device *dev, size_t bytes, void **out);
 void device_memory_give(device *dev, void *memory);
-/* Host -> device, in the order of the operations; `from` stays as it is until the next wait. */
+/* Host -> device, in the order of the operations; `from` stays as it is until the next wait. From
+ * device_host_take's memory the copy is only queued; from other memory it may wait for all before
+ * it. */
 status device_upload(device *dev, void *to, const void *from, size_t bytes);
+/* Returns when what was uploaded has been read, whatever else is queued behind it. */
+status device_upload_wait(device *dev);
 /* Device -> host; everything queued before it has run when it returns. */
 status device_download(device *dev, void *to, const void *from, size_t bytes);
 /* Returns when everything queued has run, with the first error of it. */

@@ -108,6 +108,11 @@ status device_upload(device *dev, void *to, const void *from, size_t bytes)
     return to == from || !bytes ? STATUS_OK : dev->ops->upload(dev, to, from, bytes);
 }
 
+status device_upload_wait(device *dev)
+{
+    return dev->ops->upload_wait(dev);
+}
+
 status device_host_take(device *dev, size_t bytes, void **out)
 {
     return dev->ops->host_take(dev, bytes, out);
@@ -359,11 +364,18 @@ status adamw_update(device *dev, const adamw_args *a, int64_t n, float *p, const
     TIMED(OP_OPTIMIZER, p, n, dev->ops->adamw_update(dev, a, n, p, g, m, v));
 }
 
-status rows_reduce(device *dev, int64_t n, int64_t k, const int32_t *slot, const int32_t *of,
-                   const float *grad, int32_t *unique, float *sum, int64_t *count, arena *ws)
+status rows_reduce(device *dev, int64_t n, int64_t slots, int64_t k, const int32_t *slot,
+                   const int32_t *of, const float *grad, const int32_t *place, float *total,
+                   arena *ws)
 {
     TIMED(OP_ROWS, NULL, 0,
-          dev->ops->rows_reduce(dev, n, k, slot, of, grad, unique, sum, count, ws));
+          dev->ops->rows_reduce(dev, n, slots, k, slot, of, grad, place, total, ws));
+}
+
+status rows_gather(device *dev, int64_t count, int64_t k, const int32_t *index, const float *from,
+                   float *out)
+{
+    TIMED(OP_ROWS, out, count * k, dev->ops->rows_gather(dev, count, k, index, from, out));
 }
 
 status rows_adam(device *dev, const rows_adam_args *a, int64_t count, int64_t k,

@@ -309,7 +309,7 @@ op_cost sites_cost(const device *dev, const sites_args *a, int64_t n);
 /* ---- optimizer
  * ---------------------------------------------------------------------------------------------
  * norm: sum of squares of n numbers, in fp64, the same for any number of threads. NaN and infinity
- * come through. */
+ * come through. Like a loss, *sum is there after device_wait. */
 status norm_squares(device *dev, const float *x, int64_t n, double *sum, arena *ws);
 
 /* adamw (Loshchilov & Hutter 2019, decoupled decay as in PyTorch): with g' = scale * g,
@@ -323,14 +323,20 @@ typedef struct {
 status adamw_update(device *dev, const adamw_args *a, int64_t n, float *p, const float *g, float *m,
                     float *v);
 
-/* rows_reduce: sums the gradients of equal slots in a fixed order.
- *   slot (n) int32, negative ones are left out;  of (n) int32 or NULL: entry i has row of[i] of
- *   grad (.., k), or row i
- *   -> unique (at most n) ascending, sum (unique, k); returns the number of unique slots in *count.
- * Sums are fp64, in the order of the positions, rounded once. */
+/* rows_reduce: sums the gradients of equal slots in a fixed order, and adds the sums to rows of a
+ * larger array.
+ *   slot (n) int32 below `slots` <= n, negative ones are left out;  of (n) int32 or NULL: entry i
+ *   has row of[i] of grad (.., k), or row i;  place (slots) int32, all different
+ *   -> total[place[s]] += sum over the entries of slot s;  a slot without entries adds nothing
+ * Sums are fp64, in the order of the positions, rounded once before they are added. */
 size_t rows_reduce_workspace(const device *dev, int64_t n, int64_t k); /* bytes */
-status rows_reduce(device *dev, int64_t n, int64_t k, const int32_t *slot, const int32_t *of,
-                   const float *grad, int32_t *unique, float *sum, int64_t *count, arena *ws);
+status rows_reduce(device *dev, int64_t n, int64_t slots, int64_t k, const int32_t *slot,
+                   const int32_t *of, const float *grad, const int32_t *place, float *total,
+                   arena *ws);
+
+/* rows_gather: out (count, k), row i is row index[i] of `from`. */
+status rows_gather(device *dev, int64_t count, int64_t k, const int32_t *index, const float *from,
+                   float *out);
 
 /* rows_adam: Adam without decay on the given rows, exactly as if every row had been updated at
  * every step: the steps that a row sat out (zero gradient, moments decaying, learning rate of each
@@ -375,6 +381,7 @@ struct ops_table {
     status (*memory_take)(device *, size_t, void **);
     void (*memory_give)(device *, void *);
     status (*upload)(device *, void *, const void *, size_t);
+    status (*upload_wait)(device *);
     status (*download)(device *, void *, const void *, size_t);
     status (*wait)(device *);
     void (*drain)(device *, bool abandon);
@@ -436,8 +443,9 @@ struct ops_table {
     status (*norm_squares)(device *, const float *, int64_t, double *, arena *);
     status (*adamw_update)(device *, const adamw_args *, int64_t, float *, const float *, float *,
                            float *);
-    status (*rows_reduce)(device *, int64_t, int64_t, const int32_t *, const int32_t *,
-                          const float *, int32_t *, float *, int64_t *, arena *);
+    status (*rows_reduce)(device *, int64_t, int64_t, int64_t, const int32_t *, const int32_t *,
+                          const float *, const int32_t *, float *, arena *);
+    status (*rows_gather)(device *, int64_t, int64_t, const int32_t *, const float *, float *);
     status (*rows_adam)(device *, const rows_adam_args *, int64_t, int64_t, const int32_t *,
                         const float *, float *, float *, float *, int64_t *);
     status (*rows_catch_up)(device *, const rows_adam_args *, int64_t, int64_t, const int32_t *,

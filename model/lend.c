@@ -43,7 +43,8 @@ void twin_free(device *dev, twin *t)
     *t = (twin){0};
 }
 
-/* ---- a batch's own arrays ---- */
+/* ---- a batch's own arrays: copied to where the device reads fast, and the caller may go on ----
+ */
 
 int64_t lend_bytes(const model *m, batch_shape s)
 {
@@ -54,31 +55,40 @@ int64_t lend_bytes(const model *m, batch_shape s)
                      arena_round((size_t)(s.B + 1) * sizeof(int64_t)));
 }
 
+static bool twin_take(model *m, size_t bytes, twin *t)
+{
+    t->host = take_twin(m, bytes, &t->on);
+    return t->host;
+}
+
 status lend_reserve(model *m, batch_shape s)
 {
     lent *x = &m->lent;
     if (device_is_host(m->dev))
         return STATUS_OK;
     const size_t columns = (size_t)(s.B * s.Lp), B = (size_t)s.B;
-    x->ids = arena_take(&m->activations, columns);
-    x->targets = arena_take(&m->activations, columns);
-    x->label = arena_take(&m->activations, B * sizeof *x->label);
-    x->count = arena_take(&m->activations, B * sizeof *x->count);
-    x->start = arena_take(&m->activations, (B + 1) * sizeof *x->start);
-    return x->ids && x->targets && x->label && x->count && x->start ? STATUS_OK
-                                                                    : arena_short(&m->activations);
+    const bool all = twin_take(m, columns, &x->ids) && twin_take(m, columns, &x->targets) &&
+                     twin_take(m, B * sizeof(int32_t), &x->label) &&
+                     twin_take(m, B * sizeof(int32_t), &x->count) &&
+                     twin_take(m, (B + 1) * sizeof(int64_t), &x->start);
+    return all ? STATUS_OK : arena_short(&m->activations);
 }
 
-/* Room on the device for so many bytes; what was there is lost. Nothing of it is in use: every
- * batch begins with a wait. */
-static status room_for(model *m, void **at, int64_t *room, int64_t bytes)
+static status send(model *m, twin *t, const void *from, size_t bytes)
+{
+    memcpy(t->host, from, bytes);
+    return device_upload(m->dev, t->on, t->host, bytes);
+}
+
+/* Room for so many bytes; what was there is lost. */
+static status twin_room(model *m, twin *t, int64_t *room, int64_t bytes)
 {
     if (bytes <= *room)
         return STATUS_OK;
-    device_memory_give(m->dev, *at);
-    *at = NULL;
+    TRY(model_wait(m)); /* the batch before may still read it */
+    twin_free(m->dev, t);
     *room = 0;
-    TRY(device_memory_take(m->dev, (size_t)(bytes + bytes / 4), at));
+    TRY(twin_make(m->dev, (size_t)(bytes + bytes / 4), t));
     *room = bytes + bytes / 4;
     return STATUS_OK;
 }
@@ -88,20 +98,15 @@ static status lend_spans(model *m, const batch *b)
     lent *x = &m->lent;
     const span_sites *from = &b->span;
     const int64_t first = from->start[0], n = from->start[b->s.B] - first;
-    void *token = x->token, *carried = x->carried;
-    status st = room_for(m, &token, &x->token_room, n * (int64_t)sizeof(int32_t) + 1);
-    x->token = token;
-    if (st == STATUS_OK)
-        st = room_for(m, &carried, &x->carried_room, n + 1);
-    x->carried = carried;
-    TRY(st);
-    TRY(device_upload(m->dev, x->start, from->start, (size_t)(b->s.B + 1) * sizeof *x->start));
-    TRY(device_upload(m->dev, x->token, from->token + first, (size_t)n * sizeof *x->token));
-    TRY(device_upload(m->dev, x->carried, from->carried + first, (size_t)n));
+    TRY(twin_room(m, &x->token, &x->token_room, n * (int64_t)sizeof(int32_t) + 1));
+    TRY(twin_room(m, &x->carried, &x->carried_room, n + 1));
+    TRY(send(m, &x->start, from->start, (size_t)(b->s.B + 1) * sizeof(int64_t)));
+    TRY(send(m, &x->token, from->token + first, (size_t)n * sizeof(int32_t)));
+    TRY(send(m, &x->carried, from->carried + first, (size_t)n));
     /* Entries are addressed by start's own values. */
-    m->on.span.start = x->start;
-    m->on.span.token = (const int32_t *)((uintptr_t)x->token - (size_t)first * sizeof *x->token);
-    m->on.span.carried = (const uint8_t *)((uintptr_t)x->carried - (size_t)first);
+    m->on.span.start = x->start.on;
+    m->on.span.token = (const int32_t *)((uintptr_t)x->token.on - (size_t)first * sizeof(int32_t));
+    m->on.span.carried = (const uint8_t *)((uintptr_t)x->carried.on - (size_t)first);
     return STATUS_OK;
 }
 
@@ -111,21 +116,23 @@ status lend_batch(model *m, const batch *b)
     m->on = *b;
     if (device_is_host(m->dev))
         return STATUS_OK;
-    TRY(model_wait(m)); /* the batch before has been read */
+    /* The host's copies of the batch before have been read; alone the device need not be done with
+     * it. */
+    TRY(m->share.size > 1 ? model_wait(m) : device_upload_wait(m->dev));
     const size_t columns = (size_t)(b->s.B * b->s.Lp), B = (size_t)b->s.B;
-    m->on.ids = x->ids;
-    TRY(device_upload(m->dev, x->ids, b->ids, columns));
+    m->on.ids = x->ids.on;
+    TRY(send(m, &x->ids, b->ids, columns));
     if (b->targets) {
-        m->on.targets = x->targets;
-        TRY(device_upload(m->dev, x->targets, b->targets, columns));
+        m->on.targets = x->targets.on;
+        TRY(send(m, &x->targets, b->targets, columns));
     }
     if (b->label) {
-        m->on.label = x->label;
-        TRY(device_upload(m->dev, x->label, b->label, B * sizeof *x->label));
+        m->on.label = x->label.on;
+        TRY(send(m, &x->label, b->label, B * sizeof *b->label));
     }
     if (b->count) {
-        m->on.count = x->count;
-        TRY(device_upload(m->dev, x->count, b->count, B * sizeof *x->count));
+        m->on.count = x->count.on;
+        TRY(send(m, &x->count, b->count, B * sizeof *b->count));
     }
     return m->site_classes && b->span.start ? lend_spans(m, b) : STATUS_OK;
 }
@@ -164,6 +171,20 @@ static int outputs_list(const model *m, const batch *b, const model_outputs *out
     return n;
 }
 
+static status outputs_room(model *m, int64_t bytes)
+{
+    lent *x = &m->lent;
+    if (bytes <= x->outputs_room)
+        return STATUS_OK;
+    TRY(model_wait(m));
+    device_memory_give(m->dev, x->outputs);
+    x->outputs = NULL;
+    x->outputs_room = 0;
+    TRY(device_memory_take(m->dev, (size_t)(bytes + bytes / 4), &x->outputs));
+    x->outputs_room = bytes + bytes / 4;
+    return STATUS_OK;
+}
+
 status outputs_take(model *m, const batch *b, const model_outputs *out, model_outputs *on)
 {
     *on = *out;
@@ -174,7 +195,7 @@ status outputs_take(model *m, const batch *b, const model_outputs *out, model_ou
     const int n = outputs_list(m, b, out, on, wanted, there, bytes);
     for (int i = 0; i < n; i++)
         total += (int64_t)arena_round((size_t)bytes[i]);
-    TRY(room_for(m, &m->lent.outputs, &m->lent.outputs_room, total));
+    TRY(outputs_room(m, total));
     char *at = m->lent.outputs;
     for (int i = 0; i < n; i++) {
         *there[i] = at;
@@ -198,9 +219,9 @@ status outputs_give(model *m, const batch *b, const model_outputs *out, model_ou
 void lend_free(model *m)
 {
     lent *x = &m->lent;
-    void *const all[] = {x->token, x->carried, x->outputs};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        if (all[i])
-            device_memory_give(m->dev, all[i]);
+    twin_free(m->dev, &x->token);
+    twin_free(m->dev, &x->carried);
+    if (x->outputs)
+        device_memory_give(m->dev, x->outputs);
     *x = (lent){0};
 }

@@ -110,11 +110,18 @@ position_encoding *model_position(model *m);
  * or step -1: rows are read as they are. */
 void model_rows_schedule(model *m, const rows_adam_args *s);
 
-/* Gradients of a level's rows, summed over the backward passes since the last clear: `count` slots
- * of its table, ascending, and sum (count, k), on the host. Valid until the next backward pass or
- * clear. */
-void model_row_gradients(const model *m, int level, int64_t *count, const int32_t **slots,
-                         const float **sum);
+/* Gradients of a table's rows, summed over the backward passes since the last clear: `count` slots
+ * of the table, ascending, on the host; that of slot[i] is row place[i] of sum (count, k), which is
+ * the device's. Valid until the next backward pass or clear. */
+typedef struct {
+    int64_t count;
+    const int32_t *slot, *place;
+    const float *sum;
+} touched_rows;
+touched_rows model_touched_rows(const model *m, int table);
+/* The same for a look at them: sum (count, k), on the host, in the order of the slots. Waits. */
+status model_row_gradients(model *m, int table, int64_t *count, const int32_t **slots,
+                           const float **sum);
 void model_rows_clear(model *m);
 
 /* Bytes of a row table with room for `slots` of its `rows`, marks of the batch at hand included;

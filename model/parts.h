@@ -32,10 +32,12 @@ typedef struct {
 typedef struct {
     int32_t *slot, *slot_on;     /* (B, Lp) index into `unique`, -1: none */
     int32_t *unique, *unique_on; /* (count) slots of the row table, ascending */
+    int32_t *place, *place_on;   /* (count) where their gradients are added: row of pending_rows */
     int64_t *row;                /* (B, Lp) the host's */
     float *values;               /* (count, k) the device's */
     int64_t count;
-    int64_t room; /* entries that slot, unique, row and values have grown to; 0: in the arena */
+    int64_t room; /* entries that slot, unique, place, row and values have grown to; 0: in the
+                     arena */
     /* A bit for each slot of the table, set while the batch's rows are sorted; and the place in
      * `unique` of the first that is set in a word. */
     uint64_t *mark;
@@ -59,20 +61,24 @@ typedef struct {
     arena reductions;                /* workspace of the ragged reductions */
 } batch_spans;
 
-/* Where a batch's own arrays and the outputs lie on a device that is not the host. */
+/* Where a batch's own arrays and the outputs lie on a device that is not the host. The host's
+ * copies are on their way while the caller goes on. */
 typedef struct {
-    uint8_t *ids, *targets, *carried;
-    int32_t *label, *count, *token;
-    int64_t *start;
+    twin ids, targets, label, count, start;
+    twin token, carried; /* these two grow */
     void *outputs;
     int64_t token_room, carried_room, outputs_room; /* bytes */
 } lent;
 
-/* Gradients of rows since the last clear, on the host. */
+/* Gradients of rows since the last clear. Which rows a batch touches is known before it runs, so
+ * that the host has the list and the device the sums, in the order in which rows came. */
 typedef struct {
-    int32_t *slot;
-    float *sum;
+    int32_t *slot;  /* (count) ascending */
+    int32_t *place; /* (count) row of `sum` */
     int64_t count, room;
+    float *sum;       /* (.., k) the device's */
+    int64_t sum_room; /* rows */
+    float *seen;      /* the host's copy, where somebody looked */
 } pending_rows;
 
 typedef struct context_counts context_counts;
@@ -209,7 +215,8 @@ static inline int site_table(const model *m)
 /* rows.c: the rows of a batch. */
 extern const rows_adam_args rows_as_they_are;
 status rows_prepare(model *m, const batch *b, bool create);
-/* n entries of r->row into slots of the batch's own small table, and that table's values. */
+/* n entries of r->row into slots of the batch's own small table, and that table's values; where
+ * gradients will come (create), a place for each. */
 status rows_present(model *m, int table, int64_t n, bool create);
 /* Gradients of n entries, summed by row, to the pending ones of a table. Entry i has row of[i] of
  * grad (NULL: row i); workspace from ws. */
@@ -218,9 +225,8 @@ status rows_collect(model *m, int table, int64_t n, const int32_t *slot, const f
 status rows_reserve(model *m, batch_shape s);
 void rows_free(model *m);
 int64_t rows_bytes(const model *m, batch_shape s);
-int64_t rows_twins(const model *m, batch_shape s);          /* of take_twin and take_host */
-int64_t rows_workspace(const model *m, batch_shape s);      /* of rows_collect of its columns */
-int64_t reduce_bytes(const model *m, int64_t n, int64_t k); /* of rows_collect of n entries */
+int64_t rows_twins(const model *m, batch_shape s);     /* of take_twin and take_host */
+int64_t rows_workspace(const model *m, batch_shape s); /* of rows_collect of its columns */
 
 /* spans.c: absent sums and the site head's rows of a batch. */
 bool spans_needed(const model *m);
@@ -242,8 +248,9 @@ void *take_host(model *m, size_t bytes);
 void *take_twin(model *m, size_t bytes, void **on);
 status twin_make(device *dev, size_t bytes, twin *t);
 void twin_free(device *dev, twin *t);
-/* Its part of the activations, then of every batch: m->on is b with the device's arrays. */
-int64_t lend_bytes(const model *m, batch_shape s);
+/* Its part of the activations, then of every batch: m->on is b with the device's arrays, and b may
+ * go. */
+int64_t lend_bytes(const model *m, batch_shape s); /* and as many of the host */
 status lend_reserve(model *m, batch_shape s);
 status lend_batch(model *m, const batch *b);
 void lend_free(model *m);

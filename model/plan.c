@@ -240,7 +240,7 @@ static status arenas_fit(model *m, size_t activations, size_t workspace)
 
 static status twins_fit(model *m, batch_shape s)
 {
-    int64_t bytes = rows_twins(m, s) + spans_twins(m, s) + ARENA_ALIGN;
+    int64_t bytes = rows_twins(m, s) + spans_twins(m, s) + lend_bytes(m, s) + ARENA_ALIGN;
     if (m->cfg.position.encoding == ENCODING_SINUSOIDAL)
         bytes += m->d * s.B * s.Lp * F32;
     if ((size_t)bytes <= m->twins.size) {

@@ -232,6 +232,8 @@ status row_store_new(row_store *s, int64_t slot, int64_t row, float **p)
         memset(t->v + slot * t->k, 0, bytes);
         t->last[slot] = -1;
     } else {
+        if (s->fresh_count == 0) /* the places of those before are used again */
+            TRY(device_upload_wait(s->dev));
         if (s->fresh_count == s->fresh_room)
             TRY(grow_fresh(s));
         if (s->fresh_count == 0)
@@ -253,9 +255,8 @@ status row_store_send(row_store *s)
     TRY(device_upload(s->dev, s->t.p + at, s->fresh, bytes));
     TRY(device_clear(s->dev, s->t.m + at, bytes));
     TRY(device_clear(s->dev, s->t.v + at, bytes));
-    TRY(device_upload(s->dev, s->t.last + s->fresh_from, s->fresh_last,
-                      (size_t)n * sizeof(int64_t)));
-    return device_wait(s->dev); /* the places of new rows are used again */
+    return device_upload(s->dev, s->t.last + s->fresh_from, s->fresh_last,
+                         (size_t)n * sizeof(int64_t));
 }
 
 static status column(row_store *s, float *to, const float *from, size_t bytes)

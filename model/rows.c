@@ -6,12 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Activation memory of the rows of one level: slot, unique, row, values. A batch touches at most
+/* Activation memory of the rows of one level: slot, unique, place, row, values. A batch touches at
+ * most
  * its columns. Row numbers are the host's alone. */
 static int64_t level_bytes(const model *m, int64_t columns)
 {
     const size_t row = arena_round((size_t)columns * sizeof(int64_t));
-    return (int64_t)(2 * arena_round((size_t)columns * sizeof(int32_t)) +
+    return (int64_t)(3 * arena_round((size_t)columns * sizeof(int32_t)) +
                      (device_is_host(m->dev) ? row : 0) +
                      arena_round((size_t)(columns * m->rank) * sizeof(float)));
 }
@@ -25,7 +26,7 @@ int64_t rows_bytes(const model *m, batch_shape s)
 int64_t rows_twins(const model *m, batch_shape s)
 {
     const size_t columns = (size_t)(s.B * s.Lp), slots = arena_round(columns * sizeof(int32_t));
-    return m->levels * (int64_t)((2 + m->next) * slots + arena_round(columns * sizeof(int64_t)));
+    return m->levels * (int64_t)((3 + m->next) * slots + arena_round(columns * sizeof(int64_t)));
 }
 
 static int32_t *take_slots(model *m, size_t columns, int32_t **on)
@@ -43,11 +44,13 @@ status rows_reserve(model *m, batch_shape s)
         batch_rows *r = &m->rows[i];
         r->slot = take_slots(m, columns, &r->slot_on);
         r->unique = take_slots(m, columns, &r->unique_on);
+        r->place = take_slots(m, columns, &r->place_on);
         r->row = take_host(m, columns * sizeof *r->row);
         r->values = take_floats(&m->activations, (int64_t)columns * m->rank);
         if (m->next)
             m->next_slot[i] = take_slots(m, columns, &m->next_slot_on[i]);
-        if (!r->slot || !r->unique || !r->row || !r->values || (m->next && !m->next_slot[i]))
+        if (!r->slot || !r->unique || !r->place || !r->row || !r->values ||
+            (m->next && !m->next_slot[i]))
             return arena_short(&m->activations);
     }
     return STATUS_OK;
@@ -59,7 +62,10 @@ void rows_free(model *m)
         free(m->rows[i].mark);
         free(m->rows[i].base);
         free(m->pending[i].slot);
-        free(m->pending[i].sum);
+        free(m->pending[i].place);
+        free(m->pending[i].seen);
+        if (m->pending[i].sum)
+            device_memory_give(m->dev, m->pending[i].sum);
     }
 }
 
@@ -143,6 +149,93 @@ static void compact(batch_rows *r, int64_t columns)
         r->mark[r->unique[i] / WORD] = 0;
 }
 
+/* ---- pending gradients ---- */
+
+static status short_of_memory(int64_t rows)
+{
+    return fail(STATUS_MEMORY,
+                "position: no memory for the gradients of %lld rows; raise position.alpha",
+                (long long)rows);
+}
+
+static status list_reserve(pending_rows *p, int64_t rows)
+{
+    if (rows <= p->room)
+        return STATUS_OK;
+    const int64_t room = rows > 2 * p->room ? rows : 2 * p->room;
+    int32_t *slot = realloc(p->slot, (size_t)room * sizeof *slot);
+    if (slot)
+        p->slot = slot;
+    int32_t *place = realloc(p->place, (size_t)room * sizeof *place);
+    if (place)
+        p->place = place;
+    if (!slot || !place)
+        return short_of_memory(rows);
+    p->room = room;
+    return STATUS_OK;
+}
+
+/* Room for the sums of so many rows; those that are there stay. */
+static status sums_reserve(model *m, pending_rows *p, int64_t rows, int64_t k)
+{
+    if (rows <= p->sum_room)
+        return STATUS_OK;
+    const int64_t room = rows > 2 * p->sum_room ? rows : 2 * p->sum_room;
+    void *sum = NULL;
+    if (device_memory_take(m->dev, (size_t)(room * k) * sizeof *p->sum, &sum) != STATUS_OK)
+        return short_of_memory(rows);
+    status st = device_copy(m->dev, sum, p->sum, (size_t)(p->count * k) * sizeof *p->sum);
+    if (st == STATUS_OK)
+        st = model_wait(m); /* before the old ones go */
+    if (st != STATUS_OK) {
+        device_memory_give(m->dev, sum);
+        return st;
+    }
+    if (p->sum)
+        device_memory_give(m->dev, p->sum);
+    p->sum = sum;
+    p->sum_room = room;
+    return STATUS_OK;
+}
+
+/* A place for the gradient of every row of the batch: its own from batches before, or the next one.
+ * Both lists ascend; they are merged from the back, in place. */
+static status pending_enter(model *m, int table, int64_t k)
+{
+    batch_rows *r = &m->rows[table];
+    pending_rows *p = &m->pending[table];
+    int64_t shared = 0;
+    for (int64_t i = 0, j = 0; i < p->count && j < r->count;) {
+        shared += p->slot[i] == r->unique[j];
+        const bool left = p->slot[i] <= r->unique[j], right = r->unique[j] <= p->slot[i];
+        i += left;
+        j += right;
+    }
+    const int64_t before = p->count, total = before + r->count - shared;
+    TRY(list_reserve(p, total));
+    TRY(sums_reserve(m, p, total, k));
+    int64_t i = before - 1, j = r->count - 1, fresh = total - 1;
+    for (int64_t to = total - 1; to >= 0; to--) {
+        const bool left = i >= 0 && (j < 0 || p->slot[i] >= r->unique[j]);
+        const bool right = j >= 0 && (i < 0 || r->unique[j] >= p->slot[i]);
+        const int32_t slot = left ? p->slot[i] : r->unique[j];
+        const int32_t place = left ? p->place[i] : (int32_t)fresh--;
+        if (right)
+            r->place[j] = place;
+        p->slot[to] = slot;
+        p->place[to] = place;
+        i -= left;
+        j -= right;
+    }
+    p->count = total;
+    if (total > before)
+        TRY(device_clear(m->dev, p->sum + before * k,
+                         (size_t)((total - before) * k) * sizeof *p->sum));
+    return device_upload(m->dev, r->place_on, r->place, (size_t)r->count * sizeof *r->place);
+}
+
+/* ---- the rows of a batch ---- */
+
 status rows_present(model *m, int table, int64_t n, bool create)
 {
     batch_rows *r = &m->rows[table];
@@ -155,6 +248,8 @@ status rows_present(model *m, int table, int64_t n, bool create)
     compact(r, n);
     TRY(device_upload(m->dev, r->slot_on, r->slot, (size_t)n * sizeof *r->slot));
     TRY(device_upload(m->dev, r->unique_on, r->unique, (size_t)r->count * sizeof *r->unique));
+    if (create)
+        TRY(pending_enter(m, table, t->k));
     if (m->schedule.step >= 0 || !device_is_host(m->dev))
         return rows_catch_up(m->dev, &m->schedule, r->count, t->k, r->unique_on, t->p, t->m, t->v,
                              t->last, r->values);
@@ -206,98 +301,19 @@ status rows_prepare(model *m, const batch *b, bool create)
     return STATUS_OK;
 }
 
-/* Adds (count, k) sums of ascending slots to the pending ones, by merging from the back, in place.
- */
-static status pending_add(pending_rows *p, int64_t k, int64_t count, const int32_t *slot,
-                          const float *sum)
-{
-    int64_t shared = 0;
-    for (int64_t i = 0, j = 0; i < p->count && j < count;) {
-        shared += p->slot[i] == slot[j];
-        const bool left = p->slot[i] <= slot[j], right = slot[j] <= p->slot[i];
-        i += left;
-        j += right;
-    }
-    const int64_t total = p->count + count - shared;
-    if (total > p->room) {
-        const int64_t room = total > 2 * p->room ? total : 2 * p->room;
-        int32_t *slots = realloc(p->slot, (size_t)room * sizeof *slots);
-        if (slots)
-            p->slot = slots;
-        float *sums = realloc(p->sum, (size_t)(room * k) * sizeof *sums);
-        if (sums)
-            p->sum = sums;
-        if (!slots || !sums)
-            return fail(STATUS_MEMORY,
-                        "position: no memory for the gradients of %lld rows; raise position.alpha",
-                        (long long)total);
-        p->room = room;
-    }
-    int64_t i = p->count - 1, j = count - 1;
-    for (int64_t to = total - 1; to >= 0; to--) {
-        const bool left = i >= 0 && (j < 0 || p->slot[i] >= slot[j]);
-        const bool right = j >= 0 && (i < 0 || slot[j] >= p->slot[i]);
-        p->slot[to] = left ? p->slot[i] : slot[j];
-        float *x = p->sum + to * k;
-        if (left)
-            memmove(x, p->sum + i * k, (size_t)k * sizeof *x);
-        if (right)
-            for (int64_t e = 0; e < k; e++)
-                x[e] = left ? x[e] + sum[j * k + e] : sum[j * k + e];
-        i -= left;
-        j -= right;
-    }
-    p->count = total;
-    return STATUS_OK;
-}
-
-/* The sums that rows_reduce left on the device to the pending ones. */
-static status pending_take(pending_rows *p, const batch_rows *r, device *dev, int64_t k,
-                           int64_t count, int32_t *unique, float *sum)
-{
-    device_view slots = {0}, sums = {0};
-    status st;
-    TRY_GOTO(done, device_view_open(dev, unique, (size_t)count * sizeof *unique, true, &slots));
-    TRY_GOTO(done, device_view_open(dev, sum, (size_t)(count * k) * sizeof *sum, true, &sums));
-    int32_t *slot = slots.host;
-    for (int64_t i = 0; i < count; i++)
-        slot[i] = r->unique[slot[i]]; /* ascending still: `unique` of the batch is */
-    st = pending_add(p, k, count, slot, sums.host);
-done:
-    st = device_view_close(&slots, false, st);
-    return device_view_close(&sums, false, st);
-}
-
 status rows_collect(model *m, int table, int64_t n, const int32_t *slot, const float *grad,
                     const int32_t *of, arena *ws)
 {
     const batch_rows *r = &m->rows[table];
     row_table *tables[ROW_TABLES];
     position_tables(m->position, tables);
-    const int64_t k = tables[table]->k;
-    const size_t mark = arena_mark(ws);
-    int32_t *unique = arena_take(ws, (size_t)n * sizeof *unique);
-    float *sum = take_floats(ws, n * k);
-    if (!unique || !sum)
-        return arena_short(ws);
-    int64_t count = 0;
-    TRY(rows_reduce(m->dev, n, k, slot, of, grad, unique, sum, &count, ws));
-    const status st = pending_take(&m->pending[table], r, m->dev, k, count, unique, sum);
-    arena_release(ws, mark);
-    return st;
-}
-
-/* unique, sum, and what rows_reduce takes. */
-int64_t reduce_bytes(const model *m, int64_t n, int64_t k)
-{
-    return (int64_t)(arena_round((size_t)n * sizeof(int32_t)) +
-                     arena_round((size_t)(n * k) * sizeof(float)) +
-                     rows_reduce_workspace(m->dev, n, k));
+    return rows_reduce(m->dev, n, r->count, tables[table]->k, slot, of, grad, r->place_on,
+                       m->pending[table].sum, ws);
 }
 
 int64_t rows_workspace(const model *m, batch_shape s)
 {
-    return reduce_bytes(m, s.B * s.Lp, m->rank);
+    return (int64_t)rows_reduce_workspace(m->dev, s.B * s.Lp, m->rank);
 }
 
 /* A replay of no step. */
@@ -312,12 +328,32 @@ void model_rows_schedule(model *m, const rows_adam_args *s)
         m->schedule = rows_as_they_are;
 }
 
-void model_row_gradients(const model *m, int level, int64_t *count, const int32_t **slots,
-                         const float **sum)
+touched_rows model_touched_rows(const model *m, int table)
 {
-    *count = m->pending[level].count;
-    *slots = m->pending[level].slot;
-    *sum = m->pending[level].sum;
+    const pending_rows *p = &m->pending[table];
+    return (touched_rows){p->count, p->slot, p->place, p->sum};
+}
+
+status model_row_gradients(model *m, int table, int64_t *count, const int32_t **slots,
+                           const float **sum)
+{
+    pending_rows *p = &m->pending[table];
+    row_table *tables[ROW_TABLES];
+    position_tables(m->position, tables);
+    const size_t k = (size_t)tables[table]->k, bytes = (size_t)p->count * k * sizeof *p->sum;
+    device_view view;
+    float *seen = realloc(p->seen, bytes + 1);
+    if (!seen)
+        return short_of_memory(p->count);
+    p->seen = seen;
+    TRY(device_view_open(m->dev, p->sum, bytes, true, &view));
+    const float *from = view.host;
+    for (int64_t i = 0; i < p->count; i++)
+        memcpy(seen + (size_t)i * k, from + (size_t)p->place[i] * k, k * sizeof *seen);
+    *count = p->count;
+    *slots = p->slot;
+    *sum = seen;
+    return device_view_close(&view, false, STATUS_OK);
 }
 
 void model_rows_clear(model *m)

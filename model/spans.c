@@ -51,10 +51,10 @@ static int64_t grown(int64_t n)
     return n + n / 4;
 }
 
-/* slot, unique, row, values of ragged_reserve. */
+/* slot, unique, place, row, values of ragged_reserve. */
 static int64_t ragged_row_bytes(int64_t k)
 {
-    return (int64_t)(2 * sizeof(int32_t) + sizeof(int64_t)) + k * (int64_t)sizeof(float);
+    return (int64_t)(3 * sizeof(int32_t) + sizeof(int64_t)) + k * (int64_t)sizeof(float);
 }
 
 #define ABSENT_BYTES ((int64_t)(2 * sizeof(int32_t))) /* absent_site, absent_column */
@@ -66,10 +66,10 @@ int64_t spans_ragged(const model *m, batch_shape s, bool training)
     int64_t bytes = 0, reductions = 0;
     if (m->absent) {
         bytes += grown(absent) * (ABSENT_BYTES + m->levels * ragged_row_bytes(m->rank));
-        reductions = reduce_bytes(m, absent, m->rank);
+        reductions = (int64_t)rows_reduce_workspace(m->dev, absent, m->rank);
     }
     if (m->site_classes) {
-        const int64_t width = site_width(m), own = reduce_bytes(m, n, width);
+        const int64_t width = site_width(m), own = (int64_t)rows_reduce_workspace(m->dev, n, width);
         bytes += grown(n) * ragged_row_bytes(width);
         bytes += training ? (grown(n * width) + 16) * (int64_t)sizeof(float) : 0;
         reductions = own > reductions ? own : reductions;
@@ -109,13 +109,15 @@ static void ragged_free(device *dev, batch_rows *r)
 {
     if (r->room == 0)
         return;
-    twin slot = {r->slot, r->slot_on}, unique = {r->unique, r->unique_on};
+    twin slot = {r->slot, r->slot_on}, unique = {r->unique, r->unique_on},
+         place = {r->place, r->place_on};
     twin_free(dev, &slot);
     twin_free(dev, &unique);
+    twin_free(dev, &place);
     free(r->row);
     if (r->values)
         device_memory_give(dev, r->values);
-    r->slot = r->slot_on = r->unique = r->unique_on = NULL;
+    r->slot = r->slot_on = r->unique = r->unique_on = r->place = r->place_on = NULL;
     r->row = NULL;
     r->values = NULL;
     r->room = 0;
@@ -139,43 +141,53 @@ static status short_of_memory(int64_t n)
                 (long long)n);
 }
 
-/* Room for n entries of a table; what they held is lost. */
-static status ragged_reserve(device *dev, batch_rows *r, int64_t n, int64_t k)
+/* Room for n entries of a table; what they held is lost. As with all below that grow, the batch
+ * before may still read it. */
+static status ragged_reserve(model *m, batch_rows *r, int64_t n, int64_t k)
 {
+    device *dev = m->dev;
     if (n <= r->room)
         return STATUS_OK;
+    TRY(model_wait(m));
     ragged_free(dev, r);
-    twin slot = {0}, unique = {0};
+    twin slot = {0}, unique = {0}, place = {0};
     void *values = NULL;
     r->room = grown(n);
     status st = twin_make(dev, (size_t)r->room * sizeof *r->slot, &slot);
     if (st == STATUS_OK)
         st = twin_make(dev, (size_t)r->room * sizeof *r->unique, &unique);
     if (st == STATUS_OK)
+        st = twin_make(dev, (size_t)r->room * sizeof *r->place, &place);
+    if (st == STATUS_OK)
         st = device_memory_take(dev, (size_t)(r->room * k) * sizeof *r->values, &values);
     r->slot = slot.host;
     r->slot_on = slot.on;
     r->unique = unique.host;
     r->unique_on = unique.on;
+    r->place = place.host;
+    r->place_on = place.on;
     r->values = values;
     r->row = malloc((size_t)r->room * sizeof *r->row);
     return st == STATUS_OK && r->row ? STATUS_OK : short_of_memory(n);
 }
 
 /* Workspace of a reduction of n entries of k numbers. */
-static status reductions_reserve(const model *m, batch_spans *x, int64_t n, int64_t k)
+static status reductions_reserve(model *m, batch_spans *x, int64_t n, int64_t k)
 {
-    const size_t bytes = (size_t)reduce_bytes(m, n, k);
+    const size_t bytes = rows_reduce_workspace(m->dev, n, k);
     if (bytes <= x->reductions.size)
         return STATUS_OK;
+    TRY(model_wait(m));
     device_arena_close(m->dev, &x->reductions);
     return device_arena_open(m->dev, &x->reductions, "reductions", bytes + bytes / 4);
 }
 
-static status absent_reserve(device *dev, batch_spans *x, int64_t n)
+static status absent_reserve(model *m, batch_spans *x, int64_t n)
 {
+    device *dev = m->dev;
     if (n <= x->room)
         return STATUS_OK;
+    TRY(model_wait(m));
     free(x->absent_site);
     twin_free(dev, &x->absent_column);
     x->room = grown(n);
@@ -191,7 +203,7 @@ static status absent_list(model *m, const batch *b)
     batch_spans *x = &m->spans;
     const batch_shape s = b->s;
     const span_sites *p = &b->span;
-    TRY(absent_reserve(m->dev, x, x->n));
+    TRY(absent_reserve(m, x, x->n));
     int32_t *absent_column = x->absent_column.host;
     x->absent = 0;
     int64_t column = 0;
@@ -226,7 +238,7 @@ static status absent_prepare(model *m, const batch *b, bool create)
     for (int i = 0; i < m->levels; i++) {
         const int table = absent_table(m, i);
         batch_rows *r = &m->rows[table];
-        TRY(ragged_reserve(m->dev, r, x->absent, m->rank));
+        TRY(ragged_reserve(m, r, x->absent, m->rank));
         for (int64_t e = 0; e < x->absent; e++) {
             const int64_t sequence = absent_column[e] / b->s.Lp;
             r->row[e] = position_row_of_site(
@@ -248,7 +260,7 @@ static status sites_prepare(model *m, const batch *b, bool create)
     const int table = site_table(m);
     batch_rows *r = &m->rows[table];
     const int64_t width = site_width(m);
-    TRY(ragged_reserve(m->dev, r, m->spans.n, width));
+    TRY(ragged_reserve(m, r, m->spans.n, width));
     for (int64_t e = 0; e < m->spans.n; e++)
         r->row[e] = b->span.site[b->span.start[0] + e];
     return rows_present(m, table, m->spans.n, create);
@@ -280,6 +292,8 @@ float *spans_site_gradients(model *m)
     const int64_t floats = x->n * site_width(m);
     if (floats > x->drows_room || !x->drows) {
         void *drows = NULL;
+        if (model_wait(m) != STATUS_OK)
+            return NULL;
         if (x->drows)
             device_memory_give(m->dev, x->drows);
         x->drows = NULL;

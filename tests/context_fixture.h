@@ -168,7 +168,7 @@ static void way_run(const context_case *k, device *dev, const context_group *g, 
     if (k->rows) {
         const int32_t *slot;
         const float *sum;
-        model_row_gradients(w->m, 0, &w->rows, &slot, &sum);
+        OK(model_row_gradients(w->m, 0, &w->rows, &slot, &sum));
         w->slot = malloc((size_t)w->rows * sizeof *slot + 1);
         memcpy(w->slot, slot, (size_t)w->rows * sizeof *slot);
         w->sum = malloc((size_t)(w->rows * 3) * sizeof *sum + 1);

@@ -10,6 +10,7 @@ static double norm_of(buffers *all, const float *x, int64_t n, int threads)
     bench_device(&b, threads);
     bench_workspace(&b, 64);
     OK(norm_squares(b.dev, bench_on(&b, all, x), n, &sum, &b.ws));
+    bench_back(&b);
     bench_forget(&b);
     assert_int_equal(b.ws.used, 0);
     device_arena_close(b.dev, &b.ws);

@@ -1,7 +1,8 @@
 /* ranks: 1   on: cuda
- * rows_reduce against a plain sum; rows_adam and rows_catch_up against dense Adam in double that
- * sees a zero gradient wherever a row was not touched: random access, schedule, clipping, a table
- * written and read back in the middle, pauses longer than the replay. */
+ * rows_reduce against a plain sum, rows_gather against a copy; rows_adam and rows_catch_up against
+ * dense Adam in double that sees a zero gradient wherever a row was not touched: random access,
+ * schedule, clipping, a table written and read back in the middle, pauses longer than the replay.
+ */
 #include "tests/oracle.h"
 
 #ifdef TEST_CUDA
@@ -19,81 +20,106 @@ static void *copy_of(buffers *all, const void *from, size_t bytes)
 
 /* ---- rows_reduce ---- */
 
+/* All arrays lie in `all`. */
+static void reduce_on(device *dev, buffers *all, int64_t n, int64_t slots, int64_t k,
+                      const int32_t *slot, const float *grad, const int32_t *place, float *total)
+{
+    bench b = {.dev = dev};
+    bench_workspace(&b, (int64_t)rows_reduce_workspace(dev, n, k));
+    OK(rows_reduce(dev, n, slots, k, bench_on(&b, all, slot), NULL, bench_on(&b, all, grad),
+                   bench_on(&b, all, place), bench_on(&b, all, total), &b.ws));
+    bench_back(&b);
+    bench_forget(&b);
+    assert_int_equal(b.ws.used, 0);
+    device_arena_close(b.dev, &b.ws);
+}
+
+static float *reduce(buffers *all, int threads, int64_t n, int64_t slots, int64_t k,
+                     const int32_t *slot, const float *grad, const int32_t *place,
+                     const float *before)
+{
+    bench b;
+    bench_device(&b, threads);
+    float *total = copy_of(all, before, (size_t)((slots + 2) * k) * sizeof *total);
+    reduce_on(b.dev, all, n, slots, k, slot, grad, place, total);
+    device_close(&b.dev);
+    return total;
+}
+
 typedef struct {
     int32_t *unique;
     float *sum;
     int64_t count;
 } reduced;
 
-/* slot and grad lie in `all`; so does the result. */
-static reduced reduce_on(device *dev, buffers *all, int64_t n, int64_t k, const int32_t *slot,
-                         const float *grad)
+/* The slots of a table of `room` among n entries, and the sums of their gradients, in `all`. */
+static reduced reduce_touched(device *dev, buffers *all, int64_t room, int64_t n, int64_t k,
+                              const int32_t *slot, const float *grad)
 {
-    bench b = {.dev = dev};
-    bench_workspace(&b, (int64_t)rows_reduce_workspace(dev, n, k));
-    reduced o = {buffer_take(all, (size_t)n * sizeof(int32_t)), buffer_floats(all, n * k), -1};
-    OK(rows_reduce(dev, n, k, bench_on(&b, all, slot), NULL, bench_on(&b, all, grad),
-                   bench_on(&b, all, o.unique), bench_on(&b, all, o.sum), &o.count, &b.ws));
-    bench_back(&b);
-    bench_forget(&b);
-    assert_int_equal(b.ws.used, 0);
-    device_arena_close(b.dev, &b.ws);
-    return o;
-}
-
-static reduced reduce(buffers *all, int threads, int64_t n, int64_t k, const int32_t *slot,
-                      const float *grad)
-{
-    bench b;
-    bench_device(&b, threads);
-    reduced o = reduce_on(b.dev, all, n, k, slot, grad);
-    device_close(&b.dev);
-    return o;
-}
-
-static void expect_reduced(int64_t n, int64_t k, const int32_t *slot, const float *grad,
-                           const reduced *o)
-{
-    double *sum = calloc((size_t)k, sizeof *sum);
-    int64_t live = 0, seen = 0;
-    for (int64_t i = 0; i < n; i++)
-        live += slot[i] >= 0;
-    for (int64_t u = 0; u < o->count; u++) {
-        assert_true(o->unique[u] >= 0 && (u == 0 || o->unique[u] > o->unique[u - 1]));
-        memset(sum, 0, (size_t)k * sizeof *sum);
-        for (int64_t i = 0; i < n; i++) {
-            if (slot[i] != o->unique[u])
-                continue;
-            seen++;
-            for (int64_t e = 0; e < k; e++)
-                sum[e] += (double)grad[i * k + e];
-        }
-        for (int64_t e = 0; e < k; e++)
-            assert_true(o->sum[u * k + e] == (float)sum[e]); /* fp64 in order, rounded once */
+    reduced o = {buffer_take(all, (size_t)n * sizeof(int32_t)), buffer_floats(all, n * k), 0};
+    int32_t *index = buffer_take(all, (size_t)n * sizeof *index);
+    int32_t *place = buffer_take(all, (size_t)n * sizeof *place);
+    for (int32_t s = 0; s < room; s++) {
+        bool used = false;
+        for (int64_t i = 0; i < n; i++)
+            if (slot[i] == s) {
+                index[i] = (int32_t)o.count;
+                used = true;
+            }
+        if (used)
+            o.unique[o.count++] = s;
     }
-    assert_int_equal(seen, live);
+    for (int32_t i = 0; i < n; i++)
+        place[i] = i;
+    memset(o.sum, 0, (size_t)(n * k) * sizeof *o.sum);
+    reduce_on(dev, all, n, o.count, k, index, grad, place, o.sum);
+    return o;
+}
+
+/* fp64 in order, rounded once, added; the rows that are nobody's place stay. */
+static void expect_reduced(int64_t n, int64_t slots, int64_t k, const int32_t *slot,
+                           const float *grad, const int32_t *place, const float *before,
+                           const float *total)
+{
+    double *sum = calloc((size_t)(slots * k) + 1, sizeof *sum);
+    float *want = malloc((size_t)((slots + 2) * k) * sizeof *want);
+    memcpy(want, before, (size_t)((slots + 2) * k) * sizeof *want);
+    for (int64_t i = 0; i < n * k; i++)
+        if (slot[i / k] >= 0)
+            sum[slot[i / k] * k + i % k] += (double)grad[i];
+    for (int64_t i = 0; i < slots * k; i++)
+        want[place[i / k] * k + i % k] += (float)sum[i];
+    for (int64_t i = 0; i < (slots + 2) * k; i++)
+        assert_true(total[i] == want[i]);
+    free(want);
     free(sum);
 }
 
-/* Slots below `range`, one in `negative` left out; n, k. */
-static void reduce_case(int64_t n, int64_t k, uint64_t range, int negative)
+/* Slots below `slots`, one in `negative` left out; n, k. */
+static void reduce_case(int64_t n, int64_t k, int64_t slots, int negative)
 {
     buffers all = {0};
     rng r = rng_at(6, RNG_TEST, (uint64_t)n, (uint32_t)k);
     int32_t *slot = buffer_take(&all, (size_t)n * sizeof *slot);
+    int32_t *place = buffer_take(&all, (size_t)slots * sizeof *place);
     tensor grad = tensor_random(&all, &r, n * k, 1.0);
+    tensor before = tensor_random(&all, &r, (slots + 2) * k, 1.0);
     for (int64_t i = 0; i < n; i++) {
-        slot[i] = (int32_t)rng_below(&r, range);
+        slot[i] = (int32_t)rng_below(&r, (uint64_t)slots);
         if (negative && rng_below(&r, (uint64_t)negative) == 0)
             slot[i] = i % 2 ? -1 : INT32_MIN;
     }
-    reduced first = reduce(&all, 1, n, k, slot, grad.f);
-    expect_reduced(n, k, slot, grad.f, &first);
-    for (int threads = 2; threads <= THREADS; threads++) {
-        reduced o = reduce(&all, threads, n, k, slot, grad.f);
-        assert_int_equal(o.count, first.count);
-        assert_memory_equal(o.unique, first.unique, (size_t)o.count * sizeof(int32_t));
-        assert_memory_equal(o.sum, first.sum, (size_t)(o.count * k) * sizeof(float));
+    for (int64_t i = 0; i < slots; i++) { /* all places but two, in any order */
+        const int64_t with = (int64_t)rng_below(&r, (uint64_t)i + 1);
+        place[i] = place[with];
+        place[with] = (int32_t)i + 1;
+    }
+    const float *first = NULL;
+    for (int threads = 1; threads <= THREADS; threads++) {
+        const float *total = reduce(&all, threads, n, slots, k, slot, grad.f, place, before.f);
+        if (!first)
+            expect_reduced(n, slots, k, slot, grad.f, place, before.f, first = total);
+        assert_memory_equal(total, first, (size_t)((slots + 2) * k) * sizeof *total);
     }
     buffers_close(&all);
 }
@@ -102,14 +128,39 @@ static void sums_of_duplicates(void **state)
 {
     (void)state;
     reduce_case(0, 4, 5, 0);
-    reduce_case(1, 16, 5, 0);
+    reduce_case(5, 16, 5, 0);
     reduce_case(64, 3, 7, 1); /* all left out */
     reduce_case(1000, 16, 1, 0);
     reduce_case(3000, 20, 300, 4);
-    reduce_case(4000, 5, 70000, 9);
-    reduce_case(2500, 33, INT32_MAX, 3); /* four passes of the sort */
-    reduce_case(2500, 2, 16777216, 0);
-    reduce_case(140000, 1, 60, 5); /* many tiles */
+    reduce_case(4000, 5, 4000, 9);
+    reduce_case(2500, 33, 255, 3); /* two passes of the sort, for what is left out */
+    reduce_case(2500, 2, 256, 0);
+    reduce_case(70000, 1, 65536, 5); /* three */
+    reduce_case(140000, 1, 60, 5);   /* many tiles */
+}
+
+static void rows_by_number(void **state)
+{
+    enum { ROWS = 37, COUNT = 50, K = 5 };
+    (void)state;
+    buffers all = {0};
+    rng r = rng_at(7, RNG_TEST, 0, 0);
+    const tensor from = tensor_random(&all, &r, ROWS * K, 1.0);
+    int32_t *index = buffer_take(&all, COUNT * sizeof *index);
+    float *out = buffer_floats(&all, COUNT * K);
+    for (int64_t i = 0; i < COUNT; i++)
+        index[i] = (int32_t)rng_below(&r, ROWS);
+    bench b;
+    bench_device(&b, THREADS);
+    OK(rows_gather(b.dev, 0, K, NULL, NULL, NULL));
+    OK(rows_gather(b.dev, COUNT, K, bench_on(&b, &all, index), bench_on(&b, &all, from.f),
+                   bench_on(&b, &all, out)));
+    bench_back(&b);
+    for (int64_t i = 0; i < COUNT * K; i++)
+        assert_true(out[i] == from.f[index[i / K] * K + i % K]);
+    bench_forget(&b);
+    device_close(&b.dev);
+    buffers_close(&all);
 }
 
 /* ---- rows_adam ---- */
@@ -280,7 +331,7 @@ static void random_access(int64_t k, double b1, double b2, bool zero)
         int32_t *slot = buffer_take(&now, TOUCHED * sizeof *slot);
         const int64_t n = touch(&r, step, TOUCHED, SLOTS, slot);
         tensor grad = tensor_random(&now, &r, n * k, 1e-3);
-        reduced o = reduce_on(b.dev, &now, n, k, slot, grad.f);
+        const reduced o = reduce_touched(b.dev, &now, SLOTS, n, k, slot, grad.f);
         OK(step_on(&b, &all, &now, &a, o.count, k, o.unique, o.sum, &l));
         dense_apply(&d, &a, n, slot, grad.f);
         if (step % 37 == 0 || step == STEPS - 1)
@@ -436,9 +487,13 @@ static void twice_is_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sums_of_duplicates), cmocka_unit_test(as_dense_adam),
-        cmocka_unit_test(long_pauses),        cmocka_unit_test(same_bits_on_any_threads),
-        cmocka_unit_test(twice_is_refused),   cmocka_unit_test(before_the_first_step),
+        cmocka_unit_test(sums_of_duplicates),
+        cmocka_unit_test(rows_by_number),
+        cmocka_unit_test(as_dense_adam),
+        cmocka_unit_test(long_pauses),
+        cmocka_unit_test(same_bits_on_any_threads),
+        cmocka_unit_test(twice_is_refused),
+        cmocka_unit_test(before_the_first_step),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

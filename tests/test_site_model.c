@@ -164,7 +164,7 @@ static void check_gradients(fixture *f)
         const int32_t *slots;
         const float *sum;
         char name[32];
-        model_row_gradients(f->m, l, &count, &slots, &sum);
+        assert_int_equal(model_row_gradients(f->m, l, &count, &slots, &sum), STATUS_OK);
         assert_true(count > 5);
         float *g = calloc((size_t)(t[l]->slots * t[l]->k), sizeof *g);
         for (int64_t i = 0; i < count; i++)

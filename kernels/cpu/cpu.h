@@ -61,8 +61,11 @@ status sites_backward_cpu(device *dev, const sites_args *a, const float *residua
 status norm_squares_cpu(device *dev, const float *x, int64_t n, double *sum, arena *ws);
 status adamw_update_cpu(device *dev, const adamw_args *a, int64_t n, float *p, const float *g,
                         float *m, float *v);
-status rows_reduce_cpu(device *dev, int64_t n, int64_t k, const int32_t *slot, const int32_t *of,
-                       const float *grad, int32_t *unique, float *sum, int64_t *count, arena *ws);
+status rows_reduce_cpu(device *dev, int64_t n, int64_t slots, int64_t k, const int32_t *slot,
+                       const int32_t *of, const float *grad, const int32_t *place, float *total,
+                       arena *ws);
+status rows_gather_cpu(device *dev, int64_t count, int64_t k, const int32_t *index,
+                       const float *from, float *out);
 status rows_adam_cpu(device *dev, const rows_adam_args *a, int64_t count, int64_t k,
                      const int32_t *unique, const float *sum, float *p, float *m, float *v,
                      int64_t *last);

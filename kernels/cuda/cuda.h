@@ -50,12 +50,12 @@ typedef struct {
 } cuda_block;
 
 /* device->state of a CUDA device. All work of a step is queued on `stream`; nothing in an operation
- * waits for it, but where the interface returns a number to the host (norm_squares). */
+ * waits for it: numbers for the host are notes. */
 typedef struct {
     int ordinal;
     cudaStream_t stream;
     void *scratch;           /* device memory, CUDA_SCRATCH bytes: partial sums of one operation */
-    double *host;            /* pinned, 8 numbers: what an operation that waits tells the host */
+    cudaEvent_t uploaded;    /* recorded behind every upload */
     struct cuda_note *notes; /* pinned, CUDA_NOTES of them: results that wait for device_wait */
     int n_notes;
     int32_t refused_row;         /* a note of rows_adam: a row that had its step already, or -1 */
@@ -91,6 +91,7 @@ void mark_cuda(const char *name);
 status measure_cuda(device *dev, int64_t d, bool mixed, double *gemm_flops_per_s,
                     double *copy_bytes_per_s);
 status upload_cuda(device *dev, void *to, const void *from, size_t bytes);
+status upload_wait_cuda(device *dev);
 status download_cuda(device *dev, void *to, const void *from, size_t bytes);
 status device_wait_cuda(device *dev);
 status clear_cuda(device *dev, void *at, size_t bytes);
@@ -152,8 +153,11 @@ status sites_backward_cuda(device *dev, const sites_args *a, const float *residu
 status norm_squares_cuda(device *dev, const float *x, int64_t n, double *sum, arena *ws);
 status adamw_update_cuda(device *dev, const adamw_args *a, int64_t n, float *p, const float *g,
                          float *m, float *v);
-status rows_reduce_cuda(device *dev, int64_t n, int64_t k, const int32_t *slot, const int32_t *of,
-                        const float *grad, int32_t *unique, float *sum, int64_t *count, arena *ws);
+status rows_reduce_cuda(device *dev, int64_t n, int64_t slots, int64_t k, const int32_t *slot,
+                        const int32_t *of, const float *grad, const int32_t *place, float *total,
+                        arena *ws);
+status rows_gather_cuda(device *dev, int64_t count, int64_t k, const int32_t *index,
+                        const float *from, float *out);
 status rows_adam_cuda(device *dev, const rows_adam_args *a, int64_t count, int64_t k,
                       const int32_t *unique, const float *sum, float *p, float *m, float *v,
                       int64_t *last);

@@ -78,7 +78,7 @@ static status state_open(cuda_state *c)
     /* A non-blocking stream: nothing waits for the default stream, on which nothing runs. */
     TRY_CUDA(cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking));
     TRY_CUDA(cudaMalloc(&c->scratch, CUDA_SCRATCH));
-    TRY_CUDA(cudaMallocHost((void **)&c->host, 8 * sizeof *c->host));
+    TRY_CUDA(cudaEventCreateWithFlags(&c->uploaded, cudaEventDisableTiming));
     TRY_CUDA(cudaMallocHost((void **)&c->notes, CUDA_NOTES * sizeof *c->notes));
     return gemm_open_cuda(c);
 }
@@ -133,8 +133,8 @@ void device_close_cuda(device *dev)
         cudaStreamDestroy(c->stream);
     if (c->scratch)
         cudaFree(c->scratch);
-    if (c->host)
-        cudaFreeHost(c->host);
+    if (c->uploaded)
+        cudaEventDestroy(c->uploaded);
     if (c->notes)
         cudaFreeHost(c->notes);
     free(c->blocks);
@@ -199,7 +199,14 @@ status room_cuda(device *dev, device_room *out)
 
 status upload_cuda(device *dev, void *to, const void *from, size_t bytes)
 {
-    return CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, cuda_of(dev)->stream));
+    const cuda_state *c = cuda_of(dev);
+    TRY_CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, c->stream));
+    return CUDA(cudaEventRecord(c->uploaded, c->stream));
+}
+
+status upload_wait_cuda(device *dev)
+{
+    return CUDA(cudaEventSynchronize(cuda_of(dev)->uploaded));
 }
 
 void drain_cuda(device *dev, bool abandon)

@@ -1,6 +1,6 @@
 /* norm_squares: sums of squares in fp64. The numbers are cut into parts that depend on n alone, a
  * block sums a part in a fixed order, one block adds up the parts: the same bits on every run. The
- * result goes to the host, so that this operation waits for the stream. */
+ * result is a note. */
 #include "kernels/cuda/launch.cuh"
 
 #define PARTS 1024      /* blocks at most: seven for each SM of the largest GPU */
@@ -36,15 +36,12 @@ extern "C" status norm_squares_cuda(device *dev, const float *x, int64_t n, doub
     *sum = 0;
     if (n == 0)
         return STATUS_OK;
-    const cuda_state *c = cuda_of(dev);
+    cuda_state *c = cuda_of(dev);
     const size_t shared = BLOCK_THREADS / WARP * sizeof(double);
     const int64_t wanted = (n + PART_LEAST - 1) / PART_LEAST;
     const int parts = (int)(wanted < PARTS ? wanted : PARTS);
     double *part = (double *)c->scratch, *total = part + PARTS;
     TRY(LAUNCH(norm_parts, parts, BLOCK_THREADS, shared, c->stream, x, n, part));
     TRY(LAUNCH(norm_total, 1, BLOCK_THREADS, shared, c->stream, part, parts, total));
-    TRY_CUDA(cudaMemcpyAsync(c->host, total, sizeof *sum, cudaMemcpyDeviceToHost, c->stream));
-    TRY_CUDA(cudaStreamSynchronize(c->stream));
-    *sum = c->host[0];
-    return STATUS_OK;
+    return cuda_note_take(c, sum, total, sizeof *sum);
 }

@@ -62,9 +62,10 @@ static status run_backward(bench_state *s)
 static status run_optimizer(bench_state *s)
 {
     int64_t n = model_floats(s->m);
-    double squares;
+    double squares = 0;
     float *gradients = model_gradients(s->m);
     TRY(norm_squares(s->dev, gradients, n, &squares, &s->room));
+    TRY(device_wait(s->dev));
     adamw_args a = {.lr = 6e-4,
                     .b1 = 0.9,
                     .b2 = 0.999,

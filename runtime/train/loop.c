@@ -9,16 +9,34 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define QUIET_STEPS 5   /* planned steps for which a worker may be silent */
 #define PATIENCE 2      /* and times longer until those who wait for it give up themselves */
 #define QUIET_SET_UP 10 /* and times longer while it sets a stage up */
 
-/* Forward and backward over this worker's windows; buckets leave during the last micro-batch. */
+/* A place for the loss of every micro-batch. */
+static status losses_reserve(trainer *t, int64_t n)
+{
+    if (n <= t->losses_room)
+        return STATUS_OK;
+    loss_sum *losses = realloc(t->losses, (size_t)n * sizeof *losses);
+    if (!losses)
+        return fail(STATUS_MEMORY, "train.micro_batch: no memory for %lld losses; raise it",
+                    (long long)n);
+    t->losses = losses;
+    t->losses_room = n;
+    return STATUS_OK;
+}
+
+/* Forward and backward over this worker's windows; buckets leave during the last micro-batch. All
+ * of it is queued, then waited for once. */
 static status gradients(trainer *t, const feed *f, int64_t step, train_sums *sums)
 {
     const bool classify = t->ask->finetune;
+    const int64_t micro_steps = (f->n + t->micro_batch - 1) / t->micro_batch;
+    TRY(losses_reserve(t, micro_steps));
     gradient_sum_begin(&t->sum);
     TRY(device_clear(t->dev, model_gradients(t->m), (size_t)model_floats(t->m) * sizeof(float)));
     for (int64_t at = 0; at < f->n; at += t->micro_batch) {
@@ -27,14 +45,20 @@ static status gradients(trainer *t, const feed *f, int64_t step, train_sums *sum
         batch now = sharing_cut(&t->share, &whole);
         now.step = (uint64_t)step;
         now.training = true;
-        loss_sum loss = {0};
         const bool last = at + n == f->n && comm_size(t->roles.workers) > 1;
-        TRY(model_backward(t->m, &now, &loss, last ? gradient_sum_ready : NULL, &t->sum));
-        TRY(model_wait(t->m)); /* for the loss */
-        sums->loss += loss.sum;
-        sums->targets += loss.count;
+        loss_sum *loss = &t->losses[at / t->micro_batch];
+        *loss = (loss_sum){0};
+        TRY(model_backward(t->m, &now, loss, last ? gradient_sum_ready : NULL, &t->sum));
     }
-    return gradient_sum_start(&t->sum);
+    TRY(gradient_sum_start(&t->sum));
+    if (comm_size(t->roles.workers) == 1)
+        TRY(optimizer_begin(&t->opt));
+    TRY(model_wait(t->m)); /* for the losses */
+    for (int64_t i = 0; i < micro_steps; i++) {
+        sums->loss += t->losses[i].sum;
+        sums->targets += t->losses[i].count;
+    }
+    return STATUS_OK;
 }
 
 /* Losses are added, and the decisions of worker 0 and of the system reach everybody. */

@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define CLIP_EPS 1e-6 /* as PyTorch's clip_grad_norm_ */
 
@@ -157,18 +158,47 @@ static status update_rows(optimizer *o, int level, int64_t step, double scale)
     return rows_adam(o->dev, &a, x->count, x->k, x->slot_on, x->grad_on, t->p, t->m, t->v, t->last);
 }
 
-/* Rows exchanged, and the sum of squares of all gradients that are clipped together. */
+/* Sums of squares of what is clipped together; there after the next wait. */
+static status norms(optimizer *o)
+{
+    memset(o->squares, 0, sizeof o->squares);
+    TRY(norm_squares(o->dev, model_gradients(o->m), model_floats(o->m), &o->squares[0], &o->room));
+    for (int l = 0; l < o->levels; l++) {
+        const row_exchange *x = &o->rows[l];
+        if (x->count > 0 && o->clip_rows)
+            TRY(norm_squares(o->dev, x->grad_on, x->count * x->k, &o->squares[1 + l], &o->room));
+    }
+    return STATUS_OK;
+}
+
+status optimizer_begin(optimizer *o)
+{
+    for (int l = 0; l < o->levels; l++)
+        TRY(row_exchange_take(&o->rows[l], o->m, l));
+    o->begun = true;
+    return comm_size(o->workers) > 1 ? STATUS_OK : norms(o);
+}
+
+/* The rows of all workers. */
+static status merge_rows(optimizer *o)
+{
+    if (!o->begun)
+        TRY(optimizer_begin(o));
+    o->begun = false;
+    for (int l = 0; l < o->levels; l++)
+        TRY(row_exchange_merge(&o->rows[l], o->m, l, o->workers));
+    return STATUS_OK;
+}
+
 static status squares_of(optimizer *o, double *squares)
 {
-    TRY(norm_squares(o->dev, model_gradients(o->m), model_floats(o->m), squares, &o->room));
-    for (int l = 0; l < o->levels; l++) {
-        double rows = 0;
-        TRY(row_exchange_merge(&o->rows[l], o->m, l, o->workers));
-        if (o->rows[l].count > 0 && o->clip_rows)
-            TRY(norm_squares(o->dev, o->rows[l].grad_on, o->rows[l].count * o->rows[l].k, &rows,
-                             &o->room));
-        *squares += rows;
-    }
+    TRY(merge_rows(o));
+    if (comm_size(o->workers) > 1)
+        TRY(norms(o));
+    TRY(device_wait(o->dev));
+    *squares = 0;
+    for (int l = 0; l <= o->levels; l++)
+        *squares += o->squares[l];
     return STATUS_OK;
 }
 
@@ -184,8 +214,7 @@ static status drop_rows(optimizer *o)
 
 status optimizer_skip(optimizer *o)
 {
-    for (int l = 0; l < o->levels; l++)
-        TRY(row_exchange_merge(&o->rows[l], o->m, l, o->workers));
+    TRY(merge_rows(o));
     return drop_rows(o);
 }
 

@@ -34,7 +34,9 @@ typedef struct {
     int64_t rates;
     int levels;
     row_exchange rows[ROW_TABLES];
-    arena room; /* for the norm */
+    arena room;                     /* for the norm */
+    double squares[1 + ROW_TABLES]; /* of the parameters' gradients and of each table's */
+    bool begun;
 
     /* Told before rows of a table change (a checkpoint copies them first); NULL: nobody is. */
     status (*before_rows)(void *context, int table, int64_t n, const int32_t *slot);
@@ -56,6 +58,12 @@ void optimizer_close(optimizer *o);
 
 /* Bytes of moments for a model of so many floats. */
 int64_t optimizer_bytes(int64_t floats);
+
+/* For a worker alone, after the backward passes: queues what a step can do before it knows its
+ * loss, the order of the rows and the norm, which then comes with the same wait as the loss. A step
+ * or a skip without it begins by itself, as with several workers: where arrays grow, memory is
+ * given back, which waits for the sums between GPUs. */
+status optimizer_begin(optimizer *o);
 
 /* One step from the model's gradients, which must be summed over the workers already (rows are
  * exchanged here), over `tokens` predicted tokens in all. The norm that grad_clip limits is that of

@@ -7,8 +7,15 @@
 
 typedef struct {
     int64_t row;
-    int64_t at;
+    int32_t slot, place;
 } numbered;
+
+/* A worker's list, ascending by row. */
+typedef struct {
+    int64_t count;
+    const int64_t *row;
+    const float *grad;
+} row_list;
 
 static int by_row(const void *a, const void *b)
 {
@@ -34,33 +41,134 @@ static status grow(void **p, size_t *room, size_t bytes)
     return STATUS_OK;
 }
 
-static status room_for(row_exchange *x, int64_t n, int64_t k)
+/* Room for so many rows in the host's lists and, beside them, on the device; what they held is
+ * lost. Memory is given back only where nothing is queued any more. */
+static status lists_reserve(row_exchange *x, int64_t n)
 {
-    x->k = k;
+    void *slot = NULL, *place = NULL;
     if (n <= x->room)
         return STATUS_OK;
     n += n / 4;
     int64_t *row = realloc(x->row, (size_t)n * sizeof *row);
     if (row)
         x->row = row;
-    float *grad = realloc(x->grad, (size_t)(n * k) * sizeof *grad);
-    if (grad)
-        x->grad = grad;
-    int32_t *slot = realloc(x->slot, (size_t)n * sizeof *slot);
-    if (slot)
-        x->slot = slot;
-    if (!row || !grad || !slot)
+    TRY(device_wait(x->dev));
+    device_host_give(x->dev, x->slot);
+    device_host_give(x->dev, x->place);
+    x->room = 0;
+    x->slot = x->place = NULL;
+    const size_t bytes = (size_t)n * sizeof *x->slot;
+    status st = device_host_take(x->dev, bytes, &slot);
+    x->slot = slot;
+    if (st == STATUS_OK)
+        st = device_host_take(x->dev, bytes, &place);
+    x->place = place;
+    if (st != STATUS_OK || !row)
         return short_of_memory();
     x->room = n;
     return STATUS_OK;
 }
 
-status row_lists_merge(const row_list *lists, int n, int64_t k, row_exchange *into)
+static void take_back(row_exchange *x)
 {
+    const bool apart = x->dev && !device_is_host(x->dev);
+    if (x->grad_on)
+        device_memory_give(x->dev, x->grad_on);
+    if (apart && x->slot_on)
+        device_memory_give(x->dev, x->slot_on);
+    if (apart && x->place_on)
+        device_memory_give(x->dev, x->place_on);
+    x->grad_on = NULL;
+    x->slot_on = x->place_on = NULL;
+    x->room_on = 0;
+}
+
+static status on_reserve(row_exchange *x, int64_t n)
+{
+    const bool apart = !device_is_host(x->dev);
+    if (n > x->room_on || !x->grad_on) {
+        void *grad = NULL, *slot = NULL, *place = NULL;
+        n += n / 4 + 1;
+        TRY(device_wait(x->dev));
+        take_back(x);
+        const size_t bytes = (size_t)n * sizeof *x->slot;
+        status st = device_memory_take(x->dev, (size_t)(n * x->k) * sizeof *x->grad_on, &grad);
+        x->grad_on = grad;
+        if (st == STATUS_OK && apart)
+            st = device_memory_take(x->dev, bytes, &slot);
+        x->slot_on = slot;
+        if (st == STATUS_OK && apart)
+            st = device_memory_take(x->dev, bytes, &place);
+        x->place_on = place;
+        TRY(st);
+        x->room_on = n;
+    }
+    if (!apart) {
+        x->slot_on = x->slot;
+        x->place_on = x->place;
+    }
+    return STATUS_OK;
+}
+
+/* Where merged gradients are written: on a CPU, in place. */
+static status grads_reserve(row_exchange *x, int64_t n)
+{
+    if (device_is_host(x->dev)) {
+        TRY(on_reserve(x, n));
+        x->grad = x->grad_on;
+        return STATUS_OK;
+    }
+    if (n <= x->grad_room)
+        return STATUS_OK;
+    n += n / 4;
+    float *grad = realloc(x->grad, (size_t)(n * x->k) * sizeof *grad);
+    if (!grad)
+        return short_of_memory();
+    x->grad = grad;
+    x->grad_room = n;
+    return STATUS_OK;
+}
+
+status row_exchange_take(row_exchange *x, model *m, int level)
+{
+    row_table *tables[ROW_TABLES];
+    position_tables(model_position(m), tables);
+    const touched_rows t = model_touched_rows(m, level);
+    x->dev = model_device(m);
+    x->k = tables[level]->k;
+    x->taken = true;
+    x->count = t.count;
+    TRY(device_upload_wait(x->dev)); /* of the lists of the step before */
+    TRY(lists_reserve(x, t.count));
+    TRY(on_reserve(x, t.count));
+    if (device_is_host(x->dev))
+        x->grad = x->grad_on;
+    numbered *order = malloc(((size_t)t.count + 1) * sizeof *order);
+    if (!order)
+        return short_of_memory();
+    for (int64_t i = 0; i < t.count; i++)
+        order[i] = (numbered){tables[level]->row[t.slot[i]], t.slot[i], t.place[i]};
+    qsort(order, (size_t)t.count, sizeof *order, by_row);
+    for (int64_t i = 0; i < t.count; i++) {
+        x->row[i] = order[i].row;
+        x->slot[i] = order[i].slot;
+        x->place[i] = order[i].place;
+    }
+    free(order);
+    const size_t bytes = (size_t)t.count * sizeof *x->slot;
+    TRY(device_upload(x->dev, x->slot_on, x->slot, bytes));
+    TRY(device_upload(x->dev, x->place_on, x->place, bytes));
+    return rows_gather(x->dev, t.count, x->k, x->place_on, t.sum, x->grad_on);
+}
+
+static status lists_merge(const row_list *lists, int n, row_exchange *into)
+{
+    const int64_t k = into->k;
     int64_t total = 0;
     for (int i = 0; i < n; i++)
         total += lists[i].count;
-    TRY(room_for(into, total, k));
+    TRY(lists_reserve(into, total));
+    TRY(grads_reserve(into, total));
     int64_t *at = calloc((size_t)n, sizeof *at);
     if (!at)
         return short_of_memory();
@@ -84,31 +192,15 @@ status row_lists_merge(const row_list *lists, int n, int64_t k, row_exchange *in
     return STATUS_OK;
 }
 
-/* This worker's pending gradients, ascending by row, as one message in x->own. */
-static status pack(row_exchange *x, model *m, int level, int64_t k, size_t *bytes)
+/* What was taken as one message in x->own. */
+static status pack(row_exchange *x, size_t *bytes)
 {
-    row_table *tables[ROW_TABLES];
-    position_tables(model_position(m), tables);
-    int64_t count = 0;
-    const int32_t *slots = NULL;
-    const float *sum = NULL;
-    model_row_gradients(m, level, &count, &slots, &sum);
-    *bytes = (size_t)count * (sizeof(int64_t) + (size_t)k * sizeof(float));
+    const size_t rows = (size_t)x->count * sizeof *x->row,
+                 grads = (size_t)(x->count * x->k) * sizeof *x->grad;
+    *bytes = rows + grads;
     TRY(grow(&x->own, &x->own_room, *bytes + 1));
-    numbered *order = malloc(((size_t)count + 1) * sizeof *order);
-    if (!order)
-        return short_of_memory();
-    for (int64_t i = 0; i < count; i++)
-        order[i] = (numbered){tables[level]->row[slots[i]], i};
-    qsort(order, (size_t)count, sizeof *order, by_row);
-    int64_t *row = x->own;
-    float *grad = (float *)(row + count);
-    for (int64_t i = 0; i < count; i++) {
-        row[i] = order[i].row;
-        memcpy(grad + i * k, sum + order[i].at * k, (size_t)k * sizeof *grad);
-    }
-    free(order);
-    return STATUS_OK;
+    memcpy(x->own, x->row, rows);
+    return device_download(x->dev, (char *)x->own + rows, x->grad_on, grads);
 }
 
 static row_list list_of(const void *message, size_t bytes, int64_t k)
@@ -146,79 +238,51 @@ static status gather(row_exchange *x, comm *workers, size_t bytes, row_list *lis
     return STATUS_OK;
 }
 
-/* Memory on the device is given back only between steps: a wait of the backward pass lies between.
- */
-static void take_back(row_exchange *x)
+/* The gradients of all workers, on the host and on the device. */
+static status exchange(row_exchange *x, comm *workers)
 {
-    if (x->room_on > 0) {
-        device_memory_give(x->dev, x->grad_on);
-        device_memory_give(x->dev, x->slot_on);
-    }
-    x->grad_on = NULL;
-    x->slot_on = NULL;
-    x->room_on = 0;
-}
-
-/* The merged gradients on the device, and room for their slots. */
-static status lend(row_exchange *x)
-{
-    if (device_is_host(x->dev)) {
-        x->grad_on = x->grad;
-        x->slot_on = x->slot;
-        return STATUS_OK;
-    }
-    if (x->count > x->room_on || x->room_on == 0) {
-        void *grad = NULL, *slot = NULL;
-        take_back(x);
-        const int64_t room = x->count + x->count / 4 + 1;
-        TRY(device_memory_take(x->dev, (size_t)(room * x->k) * sizeof *x->grad, &grad));
-        const status st = device_memory_take(x->dev, (size_t)room * sizeof *x->slot, &slot);
-        if (st != STATUS_OK) {
-            device_memory_give(x->dev, grad);
-            return st;
-        }
-        x->grad_on = grad;
-        x->slot_on = slot;
-        x->room_on = room;
-    }
+    const int n = comm_size(workers);
+    size_t bytes = 0;
+    row_list *lists = calloc((size_t)n, sizeof *lists);
+    status st = lists ? pack(x, &bytes) : short_of_memory();
+    if (st == STATUS_OK)
+        st = gather(x, workers, bytes, lists, x->k);
+    if (st == STATUS_OK)
+        st = lists_merge(lists, n, x);
+    free(lists);
+    TRY(st);
+    TRY(on_reserve(x, x->count));
     return device_upload(x->dev, x->grad_on, x->grad, (size_t)(x->count * x->k) * sizeof *x->grad);
 }
 
 status row_exchange_merge(row_exchange *x, model *m, int level, comm *workers)
 {
-    row_table *tables[ROW_TABLES];
-    position_tables(model_position(m), tables);
-    const int64_t k = tables[level]->k;
-    const int n = comm_size(workers);
-    size_t bytes = 0;
-    row_list *lists = calloc((size_t)n, sizeof *lists);
-    status st = lists ? pack(x, m, level, k, &bytes) : short_of_memory();
-    if (st == STATUS_OK && n == 1)
-        lists[0] = list_of(x->own, bytes, k);
-    else if (st == STATUS_OK)
-        st = gather(x, workers, bytes, lists, k);
-    if (st == STATUS_OK)
-        st = row_lists_merge(lists, n, k, x);
-    free(lists);
-    x->dev = model_device(m);
-    return st == STATUS_OK ? lend(x) : st;
+    if (!x->taken)
+        TRY(row_exchange_take(x, m, level));
+    x->taken = false;
+    x->alone = comm_size(workers) == 1;
+    return x->alone ? STATUS_OK : exchange(x, workers);
 }
 
 status row_exchange_slots(row_exchange *x, model *m, int level)
 {
+    if (x->alone) /* they have them, or there would be no gradient */
+        return STATUS_OK;
     TRY(position_slots(model_position(m), level, x->count, x->row, true, x->slot));
     return device_upload(x->dev, x->slot_on, x->slot, (size_t)x->count * sizeof *x->slot);
 }
 
 void row_exchange_close(row_exchange *x)
 {
-    if (x->dev && !device_is_host(x->dev)) {
+    if (x->dev) {
         device_drain(x->dev);
+        if (!device_is_host(x->dev))
+            free(x->grad);
         take_back(x);
+        device_host_give(x->dev, x->slot);
+        device_host_give(x->dev, x->place);
     }
     free(x->row);
-    free(x->grad);
-    free(x->slot);
     free(x->own);
     free(x->all);
     free(x->bytes);

@@ -218,6 +218,7 @@ void trainer_close(trainer *t)
     lookup_close(&t->counts);
     feed_close(&t->validation);
     free(t->class_logits);
+    free(t->losses);
     gradient_sum_close(&t->sum);
     sharing_close(&t->share);
     sharing_close(&t->valid_share);

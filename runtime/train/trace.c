@@ -182,7 +182,7 @@ static status write_rows(const tracing *t, trace_writer *w, double scale)
         int64_t count;
         const int32_t *slots;
         const float *sum;
-        model_row_gradients(t->m, i, &count, &slots, &sum);
+        TRY(model_row_gradients(t->m, i, &count, &slots, &sum));
         const int64_t k = tables[i]->k, dims[2] = {count, k};
         int64_t *row = malloc(((size_t)count + 1) * sizeof *row);
         float *g = malloc(((size_t)(count * k) + 1) * sizeof *g);
@@ -276,7 +276,7 @@ typedef struct {
 static status level_rows_open(const tracing *t, int level, int64_t k, level_rows *x)
 {
     *x = (level_rows){0};
-    model_row_gradients(t->m, level, &x->n, &x->slots, &x->sum);
+    TRY(model_row_gradients(t->m, level, &x->n, &x->slots, &x->sum));
     if (device_is_host(t->dev))
         return STATUS_OK;
     const size_t slots = (size_t)x->n * sizeof *x->slots,
@@ -301,8 +301,9 @@ static status level_rows_close(const tracing *t, level_rows *x, status st)
 
 static status gradient_norm(tracing *t, int64_t count, double *norm)
 {
-    double squares, part;
+    double squares = 0, part = 0;
     TRY(norm_squares(t->dev, model_gradients(t->m), model_floats(t->m), &squares, &t->room));
+    TRY(device_wait(t->dev));
     row_table *tables[ROW_TABLES];
     const int levels = model_position(t->m) ? position_tables(model_position(t->m), tables) : 0;
     for (int i = 0; i < levels; i++) {

@@ -75,6 +75,8 @@ typedef struct {
     sharers how;         /* workers that share a sequence of it, and of validation */
     int64_t micro_batch; /* sequences at once */
     keep_level keep;
+    loss_sum *losses; /* (losses_room) of a step's micro-batches */
+    int64_t losses_room;
     int64_t last;               /* this job ends after this many steps in all */
     bool apart;                 /* validation takes turns with the stage's passes: trainer_turn */
     feed validation;            /* windows of the final length */

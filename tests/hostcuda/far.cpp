@@ -182,9 +182,10 @@ bool table_fill(void)
     FAR(ranges_forward, false);
     FAR(sites_forward, false);
     FAR(sites_backward, false);
-    FAR(norm_squares, true);
+    FAR(norm_squares, false);
     FAR(adamw_update, false);
-    FAR(rows_reduce, true);
+    FAR(rows_reduce, false);
+    FAR(rows_gather, false);
     FAR(rows_adam, false);
     FAR(rows_catch_up, false);
     if (!table.conv_points || listed("conv"))

@@ -114,10 +114,16 @@ static void operations(void **state)
     double sum = 0;
     for (size_t i = 0; i < sizeof c / sizeof c[0]; i++) {
         hostcuda_fail(c[i].kind, c[i].nth, cudaErrorLaunchFailure);
-        assert_int_equal(norm_squares(dev, x, 5, &sum, NULL), STATUS_DEVICE);
+        status st = norm_squares(dev, x, 5, &sum, NULL);
+        assert_non_null(
+            strstr(c[i].kind == HOSTCUDA_LAUNCH ? failure_last()->source : "norm.cu", "norm.cu"));
+        if (st == STATUS_OK)
+            st = device_wait(dev);
+        assert_int_equal(st, STATUS_DEVICE);
         assert_non_null(strstr(failure_last()->text, "cudaErrorLaunchFailure"));
-        assert_non_null(strstr(failure_last()->source, "norm.cu"));
+        sum = 0;
         OK(norm_squares(dev, x, 5, &sum, NULL));
+        OK(device_wait(dev));
         assert_true(sum == 55);
     }
     hostcuda_fail(HOSTCUDA_LAUNCH, 1, cudaErrorNoKernelImageForDevice);
