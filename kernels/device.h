@@ -102,6 +102,21 @@ status device_download(device *dev, void *to, const void *from, size_t bytes);
 /* Returns when everything queued has run, with the first error of it. */
 status device_wait(device *dev);
 
+/* What is queued between begin and end is recorded in a graph and does not run; later the whole
+ * graph is queued at once, any number of times: with the pointers and numbers of the recording,
+ * whatever the memory holds by then. Only operations that have run before with these very
+ * arguments may be in it, and nothing that waits or goes between host and device but losses. A
+ * recording that did not work out leaves the device as it was. `gone`: transforms that it needs
+ * were thrown out; record it again. Where device_graphs is false there are none. */
+typedef struct device_graph device_graph;
+bool device_graphs(const device *dev);
+status device_graph_begin(device *dev);
+status device_graph_end(device *dev, device_graph **out);
+/* A loss that the recording sent to `recorded` goes to `loss`. */
+status device_graph_run(device *dev, device_graph *g, const void *recorded, void *loss);
+bool device_graph_gone(const device *dev, const device_graph *g);
+void device_graph_free(device *dev, device_graph **g);
+
 /* Memory of the host that the device copies from and to at full speed. NULL stays NULL. */
 status device_host_take(device *dev, size_t bytes, void **out);
 void device_host_give(device *dev, void *memory);

@@ -174,6 +174,42 @@ status device_wait(device *dev)
     return dev->ops->wait(dev);
 }
 
+/* Where operations are waited for one by one, each must run. */
+bool device_graphs(const device *dev)
+{
+    return dev->ops->graph_begin && !dev->described && !dev->synchronous && !dev->checked &&
+           !dev->ops->graph_gone(dev, NULL);
+}
+
+status device_graph_begin(device *dev)
+{
+    return dev->ops->graph_begin(dev);
+}
+
+status device_graph_end(device *dev, device_graph **out)
+{
+    return dev->ops->graph_end(dev, out);
+}
+
+status device_graph_run(device *dev, device_graph *g, const void *recorded, void *loss)
+{
+    if (dev->tick)
+        dev->tick(dev->tick_context, __func__, clock_monotonic_s());
+    return dev->ops->graph_run(dev, g, recorded, loss);
+}
+
+bool device_graph_gone(const device *dev, const device_graph *g)
+{
+    return dev->ops->graph_gone(dev, g);
+}
+
+void device_graph_free(device *dev, device_graph **g)
+{
+    if (*g)
+        dev->ops->graph_free(dev, *g);
+    *g = NULL;
+}
+
 void device_drain(device *dev)
 {
     dev->ops->drain(dev, false);

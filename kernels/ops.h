@@ -389,6 +389,12 @@ struct ops_table {
     status (*copy)(device *, void *, const void *, size_t);
     status (*host_take)(device *, size_t, void **);
     void (*host_give)(device *, void *);
+    /* Graphs: NULL where there are none. gone of NULL: there are none, after all. */
+    status (*graph_begin)(device *);
+    status (*graph_end)(device *, device_graph **);
+    status (*graph_run)(device *, device_graph *, const void *, void *);
+    bool (*graph_gone)(const device *, const device_graph *);
+    void (*graph_free)(device *, device_graph *);
     status (*room)(device *, device_room *);
     status (*measure)(device *, int64_t, bool, double *, double *);
     /* Bytes of workspace, the larger of forward and backward; what NAME_cost reports. `kept`: the

@@ -2,23 +2,18 @@
  * embedding. What a keep level left out is computed again, block by block. */
 #include "model/parts.h"
 
-typedef struct {
-    const model *m;
-    bucket_ready on;
-    void *context;
-} buckets;
-
 static int64_t offset_of(const model *m, int i)
 {
     return i < m->n ? m->list[i].offset : m->floats;
 }
 
 /* The gradients of tensors [first, end) of the list are complete. */
-static void bucket_done(const buckets *x, int first, int end)
+static status bucket_done(const buckets *x, int first, int end)
 {
     const int64_t from = offset_of(x->m, first), to = offset_of(x->m, end);
     if (x->on && to > from)
         x->on(x->context, from, to - from);
+    return x->st ? *x->st : STATUS_OK;
 }
 
 static status mlp_part(model *m, const block_parameters *p, batch_shape s, const float *x,
@@ -41,8 +36,7 @@ static status block_backward(model *m, int64_t i, batch_shape s, const buckets *
     arena *ws = &m->workspace;
     if (m->cfg.model.mixer == MIXER_NONE) {
         TRY(mlp_part(m, p, s, kept->in, kept->h));
-        bucket_done(x, p->fc2_w, p->norm2_b + 1);
-        return STATUS_OK;
+        return bucket_done(x, p->fc2_w, p->norm2_b + 1);
     }
     const size_t mark = arena_mark(ws);
     const int64_t plane = m->d * s.B * s.Lp;
@@ -59,10 +53,10 @@ static status block_backward(model *m, int64_t i, batch_shape s, const buckets *
         TRY(hyena_forward(m, p, s, kept->in, u, conv, middle));
     }
     TRY(mlp_part(m, p, s, middle, kept->h));
-    bucket_done(x, p->fc2_w, p->norm2_b + 1);
+    TRY(bucket_done(x, p->fc2_w, p->norm2_b + 1));
     arena_release(ws, mixer);
     TRY(hyena_backward(m, p, s, kept->in, u, conv, m->dresidual));
-    bucket_done(x, p->out_w, p->norm1_b + 1);
+    TRY(bucket_done(x, p->out_w, p->norm1_b + 1));
     arena_release(ws, mark);
     return STATUS_OK;
 }
@@ -138,23 +132,29 @@ static status embed_part(model *m, const batch *b)
     return STATUS_OK;
 }
 
+status passes(model *m, const batch *b, loss_sum *loss, const buckets *x)
+{
+    TRY(blocks_forward(m, b->s, true));
+    TRY(head_part(m, b, loss));
+    const int body = m->layers   ? m->block[m->layers - 1].fc2_w
+                     : m->levels ? m->base[0]
+                                 : m->embedding;
+    TRY(bucket_done(x, 0, body));
+    for (int64_t i = m->layers - 1; i >= 0; i--)
+        TRY(block_backward(m, i, b->s, x));
+    return STATUS_OK;
+}
+
 status model_backward(model *m, const batch *b, loss_sum *loss, bucket_ready on_bucket,
                       void *context)
 {
     TRY(check_batch(m, b));
     if (!m->training)
         return fail(STATUS_INTERNAL, "model: prepared without training; report this");
-    const buckets x = {m, on_bucket, context};
-    TRY(forward_blocks(m, b, true));
+    const buckets x = {m, on_bucket, context, NULL};
+    TRY(begin_forward(m, b, true));
     b = &m->on;
-    TRY(head_part(m, b, loss ? loss : &m->unasked));
-    const int body = m->layers   ? m->block[m->layers - 1].fc2_w
-                     : m->levels ? m->base[0]
-                                 : m->embedding;
-    bucket_done(&x, 0, body);
-    for (int64_t i = m->layers - 1; i >= 0; i--)
-        TRY(block_backward(m, i, b->s, &x));
+    TRY(graph_passes(m, b, loss ? loss : &m->unasked, &x));
     TRY(embed_part(m, b));
-    bucket_done(&x, m->levels ? m->base[0] : m->embedding, m->n);
-    return STATUS_OK;
+    return bucket_done(&x, m->levels ? m->base[0] : m->embedding, m->n);
 }

@@ -42,7 +42,13 @@ static status add_sinusoid(model *m, const batch *b)
                          (size_t)(m->d * columns) * sizeof *m->added);
 }
 
-status forward_blocks(model *m, const batch *b, bool keep)
+/* Where the embedding is written. */
+float *first_residual(const model *m, bool keep)
+{
+    return keep && m->layers ? m->kept[0].in : m->residual;
+}
+
+status begin_forward(model *m, const batch *b, bool keep)
 {
     TRY(lend_batch(m, b));
     /* Only a backward pass has gradients for rows that nobody has touched yet. */
@@ -53,11 +59,15 @@ status forward_blocks(model *m, const batch *b, bool keep)
     embed_args a = embed_of(m, &m->on, b->s);
     if (!b->position)
         a.added = NULL;
-    float *residual = keep && m->layers ? m->kept[0].in : m->residual;
-    TRY(embed_forward(m->dev, &a, residual, &m->workspace));
+    return embed_forward(m->dev, &a, first_residual(m, keep), &m->workspace);
+}
+
+status blocks_forward(model *m, batch_shape s, bool keep)
+{
+    float *residual = first_residual(m, keep);
     for (int64_t i = 0; i < m->layers; i++) {
         float *next = keep && i + 1 < m->layers ? m->kept[i + 1].in : m->residual;
-        TRY(block_forward(m, i, b->s, residual, keep ? &m->kept[i] : NULL, next));
+        TRY(block_forward(m, i, s, residual, keep ? &m->kept[i] : NULL, next));
         residual = next;
     }
     return STATUS_OK;
@@ -92,7 +102,8 @@ status model_forward(model *m, const batch *b, const model_outputs *out, loss_su
     if (!out)
         out = &none;
     TRY(check_batch(m, b));
-    TRY(forward_blocks(m, b, false));
+    TRY(begin_forward(m, b, false));
+    TRY(blocks_forward(m, b->s, false));
     TRY(outputs_take(m, b, out, &on));
     TRY(heads_forward(m, &m->on, &on, loss));
     return outputs_give(m, b, out, &on);

@@ -111,6 +111,7 @@ void model_close(model **m)
     if (!*m)
         return;
     device_drain((*m)->dev); /* queued work may be inside */
+    graph_close(*m);
     context_close(*m);
     rows_free(*m);
     spans_free(*m);

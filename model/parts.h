@@ -83,6 +83,29 @@ typedef struct {
 
 typedef struct context_counts context_counts;
 
+/* The passes of a batch, recorded (graph.c), in parts: after each, gradients [first, first + count)
+ * are complete. */
+typedef struct {
+    device_graph *run;
+    int64_t first, count;
+} graph_part;
+typedef struct {
+    graph_part *part;
+    int parts, room;
+    batch on;      /* what was recorded, or has run before a recording: its shape and arrays */
+    bool seen;     /* such a batch has run */
+    bool useless;  /* recording failed once */
+    loss_sum loss; /* where the recording sent it */
+} step_graph;
+
+/* Who is told that gradients are complete; an error of theirs ends the passes (NULL: none). */
+typedef struct {
+    const model *m;
+    bucket_ready on;
+    void *context;
+    const status *st;
+} buckets;
+
 struct model {
     config cfg;
     int classes;
@@ -126,6 +149,7 @@ struct model {
     block_kept *kept; /* (layers) */
     float *residual, *dresidual;
     float *added, *added_on; /* a fixed encoding: the host's, the device's */
+    step_graph graph;
 };
 
 /* parameters.c */
@@ -258,9 +282,17 @@ void lend_free(model *m);
 status outputs_take(model *m, const batch *b, const model_outputs *out, model_outputs *on);
 status outputs_give(model *m, const batch *b, const model_outputs *out, model_outputs *on);
 
-/* forward.c */
+/* graph.c: the blocks' and the head's passes (backward.c), queued one by one or as graphs. */
+status graph_passes(model *m, const batch *b, loss_sum *loss, const buckets *x);
+void graph_close(model *m);
+/* backward.c: what is recorded. It ends with a bucket. */
+status passes(model *m, const batch *b, loss_sum *loss, const buckets *x);
+
+/* forward.c: uploads and the embedding; then the blocks. */
+float *first_residual(const model *m, bool keep);
+status begin_forward(model *m, const batch *b, bool keep);
+status blocks_forward(model *m, batch_shape s, bool keep);
 embed_args embed_of(const model *m, const batch *b, batch_shape s);
-status forward_blocks(model *m, const batch *b, bool keep);
 status check_batch(const model *m, const batch *b);
 
 /* plan.c: of activations, workspace and twins. */

@@ -263,6 +263,7 @@ status model_prepare(model *m, batch_shape whole, keep_level keep, bool training
     const batch_shape s = context_shape(&m->share, whole);
     TRY(model_plan(m, whole, keep, training, &cost));
     m->shape = (batch_shape){0, 0, 0};
+    graph_close(m);
     if (training && !model_gradients(m))
         return failure_last()->code;
     TRY(arenas_fit(m, arena_want(cost.activations, m->reserved[0]),

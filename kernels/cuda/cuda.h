@@ -63,13 +63,18 @@ typedef struct {
     void *fft;                   /* fft.cu */
     cuda_block *blocks;
     int n_blocks, room_blocks;
-    int64_t taken, peak; /* bytes */
-    cudaError_t late;    /* came with a drain: the next wait tells it */
+    int64_t taken, peak;     /* bytes */
+    cudaError_t late;        /* came with a drain: the next wait tells it */
+    device_graph *recording; /* graph.c: NULL: what is queued runs */
+    int64_t plans_gone;      /* plans of transforms that were thrown out */
 } cuda_state;
 
 /* `bytes` (at most CUDA_NOTE_BYTES) of device memory reach host address `to` at the next
  * device_wait: how an operation hands out its loss without waiting for the GPU. */
 status cuda_note_take(cuda_state *c, void *to, const void *from, size_t bytes);
+
+/* graph.c: the same while a graph is recorded. */
+status graph_note_cuda(cuda_state *c, void *to, const void *from, size_t bytes);
 
 static inline cuda_state *cuda_of(const device *dev)
 {
@@ -94,6 +99,11 @@ status upload_cuda(device *dev, void *to, const void *from, size_t bytes);
 status upload_wait_cuda(device *dev);
 status download_cuda(device *dev, void *to, const void *from, size_t bytes);
 status device_wait_cuda(device *dev);
+status graph_begin_cuda(device *dev);
+status graph_end_cuda(device *dev, device_graph **out);
+status graph_run_cuda(device *dev, device_graph *g, const void *recorded, void *loss);
+bool graph_gone_cuda(const device *dev, const device_graph *g);
+void graph_free_cuda(device *dev, device_graph *g);
 status clear_cuda(device *dev, void *at, size_t bytes);
 status copy_cuda(device *dev, void *to, const void *from, size_t bytes);
 size_t embed_workspace_cuda(const device *dev, const embed_args *a);

@@ -200,6 +200,8 @@ status room_cuda(device *dev, device_room *out)
 status upload_cuda(device *dev, void *to, const void *from, size_t bytes)
 {
     const cuda_state *c = cuda_of(dev);
+    if (c->recording)
+        return fail(STATUS_INTERNAL, "graph: an upload inside; report this");
     TRY_CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, c->stream));
     return CUDA(cudaEventRecord(c->uploaded, c->stream));
 }
@@ -252,6 +254,8 @@ static status notes_deliver(cuda_state *c)
 
 status cuda_note_take(cuda_state *c, void *to, const void *from, size_t bytes)
 {
+    if (c->recording)
+        return graph_note_cuda(c, to, from, bytes);
     if (c->n_notes == CUDA_NOTES)
         TRY(notes_deliver(c));
     cuda_note *note = &c->notes[c->n_notes];

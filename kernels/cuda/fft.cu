@@ -81,7 +81,7 @@ static status plan_make(const cuda_state *c, fft_plan *p)
 }
 
 /* A place for a new plan; transforms of the plan that stood there may be queued still. */
-static status place_take(const cuda_state *c, fft_cache *cache, fft_plan **out)
+static status place_take(cuda_state *c, fft_cache *cache, fft_plan **out)
 {
     fft_plan *place = cache->plan;
     for (fft_plan *p = cache->plan; p < cache->plan + PLANS; p++)
@@ -91,6 +91,7 @@ static status place_take(const cuda_state *c, fft_cache *cache, fft_plan **out)
         TRY_CUDA(cudaStreamSynchronize(c->stream));
         cufftDestroy(place->handle);
         place->batch = place->used = 0;
+        c->plans_gone++;
     }
     *out = place;
     return STATUS_OK;

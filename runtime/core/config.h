@@ -43,6 +43,7 @@ typedef enum {
 } objective_kind;
 typedef enum { SCHEDULE_COSINE, SCHEDULE_CONSTANT } schedule_kind;
 typedef enum { PRECISION_FP32, PRECISION_MIXED } precision_kind;
+typedef enum { GRAPH_AUTO, GRAPH_ON, GRAPH_OFF } graph_kind;
 typedef enum { RECOMPUTE_AUTO, RECOMPUTE_NONE, RECOMPUTE_SELECTED, RECOMPUTE_ALL } recompute_kind;
 typedef enum { BACKEND_AUTO, BACKEND_MPI, BACKEND_NCCL } backend_kind;
 typedef enum { COORDINATOR_DEDICATED, COORDINATOR_WORKER } coordinator_kind;
@@ -108,6 +109,7 @@ typedef struct {
     int64_t skip_most;
     precision_kind precision;
     recompute_kind recompute;
+    graph_kind graph;
     int64_t context_parallel, log_every, eval_every, eval_windows, early_stop;
     double max_hours; /* 0: no limit */
 } config_train;

@@ -239,6 +239,10 @@ const field config_fields[] = {
     WORD("train.recompute", train.recompute, FIELD_HARMLESS, "auto",
          "what backward computes again instead of keeping: less memory, more work", "auto", "none",
          "selected", "all"),
+    WORD("train.graph", train.graph, FIELD_HARMLESS, "auto",
+         "queue a micro-batch's forward and backward passes as CUDA graphs; auto: where it has at "
+         "most 8192 tokens",
+         "auto", "on", "off"),
     INTEGER("train.context_parallel", train.context_parallel, 1, 4096, FIELD_AUTO | FIELD_HARMLESS,
             "1",
             "workers that share one sequence (docs/long-context.md); auto: the fewest that the "

@@ -42,6 +42,9 @@ int64_t memory_used(void);
 void enqueue(cudaStream_t stream, const char *what, std::function<void()> work);
 /* The same for work that other processes take part in: `poll` is asked until it returns true. */
 void enqueue_polled(cudaStream_t stream, const char *what, std::function<bool()> poll);
+/* Is this stream recording a graph? A call that may not be made while any is ends the recording. */
+bool records(cudaStream_t stream);
+bool recording_broken(void);
 int64_t streams_left(std::string *list);
 void run_all(void); /* all streams to their ends */
 void schedule_from_environment(void);

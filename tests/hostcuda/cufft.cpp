@@ -130,6 +130,8 @@ cufftResult cufftMakePlanMany(cufftHandle handle, int rank, int *n, int *inembed
 {
     if (const int error = hostcuda::injected(HOSTCUDA_CUFFT))
         return (cufftResult)error;
+    if (hostcuda::recording_broken())
+        return CUFFT_INTERNAL_ERROR;
     const std::shared_ptr<plan> p = find(handle);
     if (p->automatic)
         hostcuda::fault("cuFFT: a plan that allocates by itself; cufftSetAutoAllocation(plan, 0)");

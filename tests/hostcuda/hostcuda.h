@@ -29,8 +29,8 @@ void hostcuda_set_schedule(hostcuda_schedule schedule, uint64_t seed);
 
 /* Makes the n-th call from now (1: the next) of a kind return `code` (a cudaError_t, cufftResult,
  * cublasStatus_t or ncclResult_t) and do nothing. HOSTCUDA_FAIL=KIND:N:CODE[,KIND:N:CODE] with the
- * names below in small letters: malloc, launch, copy, wait, stream, event, device, cufft, cublas,
- * nccl, ncclasync. */
+ * names below in small letters: malloc, launch, copy, wait, stream, event, device, graph, cufft,
+ * cublas, nccl, ncclasync. */
 typedef enum {
     HOSTCUDA_MALLOC, /* device and pinned memory */
     HOSTCUDA_LAUNCH,
@@ -39,6 +39,7 @@ typedef enum {
     HOSTCUDA_STREAM,
     HOSTCUDA_EVENT,
     HOSTCUDA_DEVICE, /* counting and choosing devices */
+    HOSTCUDA_GRAPH,  /* recording, instantiation, launch */
     HOSTCUDA_CUFFT,
     HOSTCUDA_CUBLAS,
     HOSTCUDA_NCCL,       /* every call but ncclCommGetAsyncError, which is asked again and again */

@@ -39,8 +39,9 @@ int devices = 1, major = 9, minor = 0;
 std::map<const void *, int> &shared_allowed = *new std::map<const void *, int>;
 std::set<void *> &pinned = *new std::set<void *>;
 
-const char *const KIND[HOSTCUDA_KINDS] = {"malloc", "launch", "copy",   "wait", "stream",   "event",
-                                          "device", "cufft",  "cublas", "nccl", "ncclasync"};
+const char *const KIND[HOSTCUDA_KINDS] = {"malloc", "launch", "copy",   "wait",
+                                          "stream", "event",  "device", "graph",
+                                          "cufft",  "cublas", "nccl",   "ncclasync"};
 
 void injections_from_environment(void)
 {
@@ -378,6 +379,8 @@ cudaError_t cudaFuncSetAttribute(const void *kernel, enum cudaFuncAttribute attr
 
 cudaError_t cudaMalloc(void **memory, size_t bytes)
 {
+    if (recording_broken())
+        return result(cudaErrorStreamCaptureUnsupported);
     if (const int error = injected(HOSTCUDA_MALLOC))
         return result((cudaError_t)error);
     return result(memory_new(memory, bytes));
@@ -385,6 +388,8 @@ cudaError_t cudaMalloc(void **memory, size_t bytes)
 
 cudaError_t cudaMallocHost(void **memory, size_t bytes)
 {
+    if (recording_broken())
+        return result(cudaErrorStreamCaptureUnsupported);
     if (const int error = injected(HOSTCUDA_MALLOC))
         return result((cudaError_t)error);
     *memory = malloc(bytes);
@@ -397,6 +402,8 @@ cudaError_t cudaMallocHost(void **memory, size_t bytes)
 
 cudaError_t cudaFreeHost(void *memory)
 {
+    if (recording_broken())
+        return result(cudaErrorStreamCaptureUnsupported);
     run_all();
     if (memory && !pinned.erase(memory))
         fault("cudaFreeHost of what is no pinned memory, or of one twice");
@@ -422,6 +429,8 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaM
         memory_inside(from, bytes, "source of a copy");
     else if (memory_is_device(from))
         fault("source of a copy: device memory where the kind says host");
+    if (records(stream) && !(to_device && from_device))
+        fault("a copy between host and device is recorded in a graph: whatever stands there then");
     enqueue(stream, "copy", [=] { memmove(to, from, bytes); });
     return cudaSuccess;
 }

@@ -28,8 +28,18 @@ struct entry {
 
 } // namespace
 
+/* What a stream records, and what is launched: work with its arguments as they were. */
+struct CUgraph_st {
+    std::deque<entry> list;
+};
+struct CUgraphExec_st {
+    std::deque<entry> list;
+};
+
 struct CUstream_st {
     std::deque<entry> list;
+    CUgraph_st *graph; /* NULL: what is queued will run */
+    bool broken;
 };
 
 struct CUevent_st {
@@ -46,6 +56,7 @@ namespace
 /* Never destroyed: looked at when the process ends. */
 std::set<cudaStream_t> &streams = *new std::set<cudaStream_t>;
 std::set<cudaEvent_t> &events = *new std::set<cudaEvent_t>;
+int64_t graphs = 0; /* recorded or ready to run */
 hostcuda_schedule schedule = HOSTCUDA_LATE;
 uint64_t random_state = 1;
 
@@ -176,15 +187,33 @@ void run_all(void)
     }
 }
 
+bool records(cudaStream_t stream)
+{
+    check(stream);
+    return stream->graph;
+}
+
+bool recording_broken(void)
+{
+    bool any = false;
+    for (cudaStream_t each : streams)
+        if (each->graph)
+            any = each->broken = true;
+    return any;
+}
+
 void enqueue(cudaStream_t stream, const char *what, std::function<void()> work)
 {
     check(stream);
-    stream->list.push_back({what, std::move(work), nullptr, nullptr, nullptr});
+    auto &list = stream->graph ? stream->graph->list : stream->list;
+    list.push_back({what, std::move(work), nullptr, nullptr, nullptr});
 }
 
 void enqueue_polled(cudaStream_t stream, const char *what, std::function<bool()> poll)
 {
     check(stream);
+    if (stream->graph)
+        fault("%s: an exchange is recorded in a graph", what);
     stream->list.push_back({what, nullptr, std::move(poll), nullptr, nullptr});
 }
 
@@ -197,8 +226,9 @@ int64_t streams_left(std::string *list)
             *list += std::string(" (first: ") + each->list.front().what + ")";
     }
     *list = std::to_string(streams.size()) + " streams, " + std::to_string(events.size()) +
-            " events, " + std::to_string(waiting) + " pieces of work never waited for" + *list;
-    return (int64_t)(streams.size() + events.size()) + waiting;
+            " events, " + std::to_string(graphs) + " graphs, " + std::to_string(waiting) +
+            " pieces of work never waited for" + *list;
+    return (int64_t)(streams.size() + events.size()) + graphs + waiting;
 }
 
 void schedule_from_environment(void)
@@ -227,7 +257,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned int flags)
         return result((cudaError_t)error);
     if (flags != cudaStreamNonBlocking)
         fault("a stream that waits for the default stream: use cudaStreamNonBlocking");
-    *stream = new CUstream_st;
+    *stream = new CUstream_st{{}, nullptr, false};
     streams.insert(*stream);
     return cudaSuccess;
 }
@@ -235,6 +265,8 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned int flags)
 cudaError_t cudaStreamDestroy(cudaStream_t stream)
 {
     check(stream);
+    if (stream->graph)
+        fault("a stream ends while it records a graph");
     run_until(stream, [stream] { return stream->list.empty(); });
     streams.erase(stream);
     delete stream;
@@ -246,6 +278,8 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream)
     check(stream);
     if (const int error = injected(HOSTCUDA_WAIT))
         return result((cudaError_t)error);
+    if (recording_broken())
+        return result(cudaErrorStreamCaptureUnsupported);
     run_until(stream, [stream] { return stream->list.empty(); });
     return cudaSuccess;
 }
@@ -256,6 +290,8 @@ cudaError_t cudaStreamQuery(cudaStream_t stream)
     check(stream);
     if (const int error = injected(HOSTCUDA_WAIT))
         return result((cudaError_t)error);
+    if (recording_broken())
+        return result(cudaErrorStreamCaptureUnsupported);
     if (stream->list.empty())
         return cudaSuccess;
     memory_open();
@@ -268,6 +304,8 @@ cudaError_t cudaDeviceSynchronize(void)
 {
     if (const int error = injected(HOSTCUDA_WAIT))
         return result((cudaError_t)error);
+    if (recording_broken())
+        return result(cudaErrorStreamCaptureUnsupported);
     run_all();
     return cudaSuccess;
 }
@@ -275,6 +313,8 @@ cudaError_t cudaDeviceSynchronize(void)
 /* cudaFree waits for everything. */
 cudaError_t cudaFree(void *memory)
 {
+    if (recording_broken())
+        return result(cudaErrorStreamCaptureUnsupported);
     run_all();
     return memory_delete(memory);
 }
@@ -302,6 +342,8 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
     check(stream);
     if (const int error = injected(HOSTCUDA_EVENT))
         return result((cudaError_t)error);
+    if (stream->graph)
+        fault("an event is recorded in a graph: nobody outside can wait for it");
     event->last = std::make_shared<record>();
     event->last->stream = stream;
     stream->list.push_back({"record of an event", nullptr, nullptr, event->last, nullptr});
@@ -316,6 +358,8 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
     check(stream);
     if (const int error = injected(HOSTCUDA_EVENT))
         return result((cudaError_t)error);
+    if (stream->graph)
+        fault("a wait for an event is recorded in a graph");
     if (event->last)
         stream->list.push_back({"wait for an event", nullptr, nullptr, nullptr, event->last});
     return cudaSuccess;
@@ -326,6 +370,8 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event)
     check(event);
     if (const int error = injected(HOSTCUDA_WAIT))
         return result((cudaError_t)error);
+    if (recording_broken())
+        return result(cudaErrorStreamCaptureUnsupported);
     const std::shared_ptr<record> last = event->last;
     if (last && !last->done)
         run_until(last->stream, [last] { return last->done; });
@@ -344,6 +390,79 @@ cudaError_t cudaEventQuery(cudaEvent_t event)
     step_towards(last->stream);
     memory_close();
     return cudaErrorNotReady;
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMode mode)
+{
+    check(stream);
+    if (const int error = injected(HOSTCUDA_GRAPH))
+        return result((cudaError_t)error);
+    if (mode != cudaStreamCaptureModeThreadLocal)
+        fault("cudaStreamBeginCapture: calls of other threads would end it");
+    if (stream->graph)
+        return result(cudaErrorIllegalState);
+    stream->graph = new CUgraph_st;
+    stream->broken = false;
+    graphs++;
+    return cudaSuccess;
+}
+
+/* Also a call that fails ends the recording. */
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
+{
+    check(stream);
+    *graph = nullptr;
+    if (!stream->graph)
+        return result(cudaErrorIllegalState);
+    const int error = injected(HOSTCUDA_GRAPH);
+    CUgraph_st *const recorded = stream->graph;
+    stream->graph = nullptr;
+    if (error || stream->broken) {
+        delete recorded;
+        graphs--;
+        return result(error ? (cudaError_t)error : cudaErrorStreamCaptureInvalidated);
+    }
+    *graph = recorded;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t *run, cudaGraph_t graph,
+                                          unsigned long long flags)
+{
+    *run = nullptr;
+    if (const int error = injected(HOSTCUDA_GRAPH))
+        return result((cudaError_t)error);
+    if (flags)
+        fault("cudaGraphInstantiateWithFlags: flags that are not known here");
+    *run = new CUgraphExec_st{graph->list};
+    graphs++;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t run, cudaStream_t stream)
+{
+    check(stream);
+    if (const int error = injected(HOSTCUDA_GRAPH))
+        return result((cudaError_t)error);
+    if (stream->graph)
+        fault("a graph is launched into a graph");
+    for (const entry &each : run->list)
+        stream->list.push_back(each);
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph)
+{
+    delete graph;
+    graphs--;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t run)
+{
+    delete run;
+    graphs--;
+    return cudaSuccess;
 }
 
 cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t start, cudaEvent_t end)
