@@ -72,6 +72,28 @@ def same_file(what, a, b):
         check(what, x.read() == y.read(), f"{a} and {b} differ")
 
 
+def sequences(data, table):
+    """600 random bases for each line of a table of sequences."""
+    letters = random.Random(1)
+    with open("in.fa", "w") as f:
+        for line in table.splitlines():
+            f.write(f">{line.split()[0]}\n" + "".join(letters.choice("ACGT") for _ in range(600)) + "\n")
+    done("import", crocuta("import", "-q", "-m", write("map.tsv", table), "-o", data, "in.fa", device="cpu"))
+
+
+def species(all_far):
+    sequences("species.h5", "".join(f"{kind}{split}\t{kind}\t{split}\n" for kind in "xy" for split in ("train", "valid", "test")))
+    text = PLAIN.replace("encoding: fpe", "encoding: none").replace("seq_len: 40", "tokens: nucleotide, seq_len: 40").replace(DATA, "species.h5")
+    config = write("species.yaml", text)
+    for name, command, more, ranks in (("bases", "pretrain", (), 0), ("species", "finetune", ("--from", "bases-cuda"), 0), ("species of three", "finetune", ("--from", "bases-cuda"), 3)):
+        a, b = train(name, command, config, name, *more, ranks=ranks, **all_far)
+        check(f"{name}: the same bits", a == b and len(a) > 4, f"{a}\n{b}")
+    for name, file in (("bases", "next_base.tsv.gz"), ("species", "windows.tsv.gz")):
+        for device in ("cpu", "cuda"):
+            done(f"evaluate {name} on {device}", crocuta("evaluate", f"{name}-cuda", "species.h5", "-o", f"judged {name} {device}", "--context", 40, "--baselines", "none", device=device, **all_far))
+        same_file(f"evaluate {name}", f"judged {name} cpu/{file}", f"judged {name} cuda/{file}")
+
+
 def far():
     plain, sites = write("plain.yaml", PLAIN), write("sites.yaml", SITES)
     next_token = write("next.yaml", PLAIN + "objective: position-conditioned\n")
@@ -100,6 +122,7 @@ def far():
     same_file("predict", "predict cpu/windows.tsv.gz", "predict cuda/windows.tsv.gz")
     with open("cpu.vcf") as a, open("cuda.vcf") as b:
         check("simulate", [l for l in a if l[0] != "#"] == [l for l in b if l[0] != "#"])
+    species(all_far)
 
 
 STEPS = 122
@@ -194,12 +217,7 @@ stages:     [%s]
 def memory():
     """The plan of a whole model against the GPU's high-water mark: to 5 %, for every level of recomputing, in both precisions, shared by two GPUs; and of a
     short stage, where most is validation's."""
-    letters = random.Random(1)
-    with open("in.fa", "w") as f, open("map.tsv", "w") as m:
-        for name in ("train", "valid"):
-            f.write(f">{name}\n" + "".join(letters.choice("ACGT") for _ in range(600)) + "\n")
-            m.write(f"{name}\tx\t{name}\n")
-    done("import", crocuta("import", "-q", "-m", "map.tsv", "-o", "set.h5", "in.fa", device="cpu"))
+    sequences("set.h5", "train\tx\ttrain\nvalid\tx\tvalid\n")
     measuring = None  # buffers that products and copies are measured with come on top, the same for all
     short = "{seq_len: 64, steps: 1}"
     for precision, recompute, stages, ranks in (("fp32", "none", "", 0), ("mixed", "none", "", 0), ("mixed", "all", "", 0), ("mixed", "selected", "", 3),
