@@ -33,6 +33,7 @@ typedef enum {
     OP_KINDS,
 } op_kind;
 
+typedef struct check_record check_record;
 typedef struct device {
     device_kind kind;
     const ops_table *ops;
@@ -46,7 +47,8 @@ typedef struct device {
     double
         op_seconds[OP_KINDS]; /* wall time spent in each operation, forward and backward, so far */
     bool synchronous;         /* every operation is waited for, so that op_seconds are its own */
-    bool checked;             /* and what it wrote is looked through: CROCUTA_CHECK_DEVICE=1 */
+    bool checked;             /* and what it wrote is looked through (kernels/check.h) */
+    check_record *record;     /* where that is written or compared; NULL: nowhere */
     int worker;               /* for messages of that */
     void (*mark)(
         const char *name); /* a range of a profiler begins; NULL: ends. NULL: no profiler */

@@ -1,19 +1,12 @@
 /* The public operations: each goes to the table of its device. What they compute is declared in
  * kernels/ops.h. */
 #include "kernels/ops.h"
+#include "kernels/check.h"
 #include "runtime/core/log.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* What an operation wrote, all of it: n numbers of fp32 or bf16; at NULL: none that are looked at.
- */
-typedef struct {
-    const void *at;
-    int64_t n;
-    bool bf16;
-} written;
 
 /* Runs an operation and adds its wall time to the device's account: two clock reads beside work of
  * microseconds at least. */
@@ -34,31 +27,6 @@ static double begin(device *dev, const char *name)
     return now_s;
 }
 
-static bool finite_at(const void *x, int64_t i, bool bf16)
-{
-    const uint16_t exponent = 0x7F80; /* all ones: infinity or NaN */
-    return bf16 ? (((const uint16_t *)x)[i] & exponent) != exponent
-                : isfinite(((const float *)x)[i]);
-}
-
-static status check(device *dev, const char *name, written w)
-{
-    device_view view;
-    int64_t bad = 0, first = -1;
-    const int64_t n = w.n;
-    TRY(device_view_open(dev, w.at, (size_t)n * (w.bf16 ? 2 : 4), true, &view));
-    for (int64_t i = 0; i < n; i++)
-        if (!finite_at(view.host, i, w.bf16) && bad++ == 0)
-            first = i;
-    TRY(device_view_close(&view, false, STATUS_OK));
-    if (bad == 0)
-        return STATUS_OK;
-    return fail(STATUS_INTERNAL,
-                "%s: worker %d: %lld of %lld numbers that it wrote are not finite, the first is "
-                "number %lld; look at what it was given, or report it",
-                name, dev->worker, (long long)bad, (long long)n, (long long)first);
-}
-
 /* An error that comes with the wait is of this operation, where every one is waited for. */
 static status end(device *dev, op_kind kind, double begun, status st, const char *name, written w)
 {
@@ -72,7 +40,7 @@ static status end(device *dev, op_kind kind, double begun, status st, const char
     dev->op_seconds[kind] += clock_monotonic_s() - begun;
     if (dev->mark)
         dev->mark(NULL);
-    return st == STATUS_OK && dev->checked && w.at ? check(dev, name, w) : st;
+    return st == STATUS_OK && dev->checked && w.at ? check_written(dev, name, w) : st;
 }
 
 const char *op_name(op_kind kind)
@@ -87,6 +55,7 @@ void device_close(device **dev)
 {
     if (!dev || !*dev)
         return;
+    check_close(*dev);
     if (!(*dev)->described)
         (*dev)->ops->close(*dev);
     free(*dev);

@@ -1,6 +1,6 @@
 /* A worker's device: see worker_device.h. */
 #include "runtime/train/worker_device.h"
-
+#include "kernels/check.h"
 #include "runtime/core/log.h"
 
 #include <stdio.h>
@@ -73,11 +73,10 @@ static status choose(comm *workers, device_kind asked, int threads, device **out
 
 status worker_device_open(comm *workers, device_kind asked, int threads, device **out)
 {
-    const char *check = getenv("CROCUTA_CHECK_DEVICE");
     TRY(choose(workers, asked, threads, out));
     (*out)->worker = comm_rank(workers);
-    (*out)->checked = check && strcmp(check, "1") == 0;
-    return STATUS_OK;
+    return comm_agree(workers,
+                      device_check(*out, getenv("CROCUTA_CHECK_DEVICE"), comm_size(workers)));
 }
 
 status worker_gpus_open(comm *group, const device *dev, const config *c, comm_device **out)

@@ -11,8 +11,9 @@
  * scheduler gave each its own), local rank modulo their number. Two workers on one GPU are refused
  * (STATUS_RESOURCE) unless CROCUTA_SHARE_GPU=1 is in the environment. AUTO: GPUs where every
  * worker gets one that way, the CPU otherwise, with a warning where there are GPUs. With
- * CROCUTA_CHECK_DEVICE=1 every operation is waited for and what it wrote looked through, to find
- * the one that fails or makes a NaN. Collective: the status is that of all workers. */
+ * CROCUTA_CHECK_DEVICE every operation is waited for and what it wrote looked through, to find the
+ * one that fails, makes a NaN or differs from another run's (kernels/check.h). Collective: the
+ * status is that of all workers. */
 status worker_device_open(comm *workers, device_kind asked, int threads, device **out);
 
 /* Connects the GPUs of a group of workers, as comm.backend and comm.deterministic say; `dev` is

@@ -186,6 +186,20 @@ def mixed():
         done(f"evaluate on {device}", crocuta("evaluate", "mixed", DATA, "-o", f"evaluate mixed {device}", "--context", 40, "--baselines", "majority", "--bootstrap", 10, device=device))
 
 
+def compared():
+    """Operation by operation: a GPU's training against a CPU's, and against one that began elsewhere, which parts at once."""
+    config = write("compared.yaml", PLAIN)
+    for name, device, how, seed, code in (("recorded", "cpu", "record:ops.txt", 1, 0), ("held", "cuda", "compare:ops.txt", 1, 0), ("parted", "cuda", "compare:ops.txt", 2, 1)):
+        r = crocuta("pretrain", config, "-o", name, f"seed={seed}", device=device, CROCUTA_CHECK_DEVICE=how)
+        check(f"compared: {name}", r.returncode == code, f"{r.returncode} {r.stderr}")
+    with open("ops.txt") as f:
+        lines = [l.split() for l in f]
+    check("compared: operations", len(lines) > 50 and all(len(l) == 12 for l in lines) and any(l[0] == "conv_backward" for l in lines), lines[:3])
+    check("compared: the first is named", "_forward: worker 0: run 1 of it differs from ops.txt" in r.stderr, r.stderr)
+    refused("compare with nothing", crocuta("pretrain", config, "-o", "alone", CROCUTA_CHECK_DEVICE="compare:absent.txt"), 3, "absent.txt")
+    refused("check what", crocuta("pretrain", config, "-o", "alone", CROCUTA_CHECK_DEVICE="yes"), 2, "record:FILE")
+
+
 def kernels():
     plain, sites = write("plain.yaml", PLAIN), write("sites.yaml", SITES)
     a, b = train("two workers", "pretrain", plain, "rows", ranks=3)
@@ -193,6 +207,7 @@ def kernels():
     a, b = train("site head", "finetune", sites, "sites", "--from", "none", "finetune.steps=2")
     check("site head", close(a, b, 1e-4), f"{a}\n{b}")
     mixed()
+    compared()
     r = crocuta("bench", plain, "--batch", 2, "--seq-len", 40, "--json")
     done("bench", r)
     check("bench's device", json.loads(r.stdout or "{}").get("device") == "hostcuda", r.stdout)
