@@ -1,5 +1,6 @@
 /* Sequences copied out of the data set, with the sites at which their person has no call. */
 #include "io/draws_state.h"
+#include "runtime/core/array.h"
 
 #include <stdlib.h>
 
@@ -14,13 +15,10 @@ status drawn_reserve(drawn *s, int64_t n)
     if (n <= s->room)
         return STATUS_OK;
     n += n / 2;
-    uint8_t *ids = realloc(s->ids, (size_t)n * sizeof *ids);
-    if (ids)
-        s->ids = ids;
-    int32_t *at_site = realloc(s->site, (size_t)n * sizeof *at_site);
-    if (at_site)
-        s->site = at_site;
-    if (!ids || !at_site)
+    bool ok = true;
+    s->ids = array_resized(s->ids, n, sizeof *s->ids, &ok);
+    s->site = array_resized(s->site, n, sizeof *s->site, &ok);
+    if (!ok)
         return no_memory(n, "tokens");
     s->room = n;
     return STATUS_OK;

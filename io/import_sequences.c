@@ -7,6 +7,7 @@
 #include "io/name_table.h"
 #include "io/sequence_map.h"
 #include "io/split.h"
+#include "runtime/core/array.h"
 #include "runtime/core/log.h"
 
 #include <stdio.h>
@@ -85,11 +86,10 @@ static bool records_grow(work *w)
         return false;
     if (w->room == room)
         return true;
-    int64_t *lines = realloc(w->line_of, (size_t)w->room * sizeof *lines);
-    w->line_of = lines ? lines : w->line_of;
-    const char **files = realloc(w->file_of, (size_t)w->room * sizeof *files);
-    w->file_of = files ? files : w->file_of;
-    return lines && files;
+    bool ok = true;
+    w->line_of = array_resized(w->line_of, w->room, sizeof *w->line_of, &ok);
+    w->file_of = array_resized(w->file_of, w->room, sizeof *w->file_of, &ok);
+    return ok;
 }
 
 /* A sequence of the set: the whole one of the file (row NULL or its own), or a row's part of it. */

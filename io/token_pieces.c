@@ -5,6 +5,7 @@
 #include "io/fasta.h"
 #include "io/sequence_draws.h"
 #include "io/trace_file.h"
+#include "runtime/core/array.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -95,14 +96,11 @@ static status reserve(fasta_state *f, int64_t n)
     const int64_t most = f->how->longest + 1;
     int64_t room = 2 * n < most ? 2 * n : most;
     room = room < n ? n : room;
-    uint8_t *ids = realloc(f->ids, (size_t)room);
-    if (!ids)
+    bool ok = true;
+    f->ids = array_resized(f->ids, room, 1, &ok);
+    f->targets = array_resized(f->targets, room, 1, &ok);
+    if (!ok)
         return no_memory(f->path);
-    f->ids = ids;
-    uint8_t *targets = realloc(f->targets, (size_t)room);
-    if (!targets)
-        return no_memory(f->path);
-    f->targets = targets;
     f->room = room;
     return STATUS_OK;
 }

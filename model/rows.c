@@ -2,6 +2,7 @@
  * Adam leaves rows behind that had no gradient), and the sums of their gradients until the
  * optimizer takes them. */
 #include "model/parts.h"
+#include "runtime/core/array.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -88,17 +89,14 @@ static status marks_reserve(batch_rows *r, int64_t slots)
     const int64_t words = words_of(slots);
     if (words <= r->words)
         return STATUS_OK;
-    uint64_t *mark = realloc(r->mark, (size_t)words * sizeof *mark);
-    if (mark)
-        r->mark = mark;
-    int32_t *base = realloc(r->base, (size_t)words * sizeof *base);
-    if (base)
-        r->base = base;
-    if (!mark || !base)
+    bool ok = true;
+    r->mark = array_resized(r->mark, words, sizeof *r->mark, &ok);
+    r->base = array_resized(r->base, words, sizeof *r->base, &ok);
+    if (!ok)
         return fail(STATUS_MEMORY,
                     "position: no memory for the marks of %lld rows; raise position.alpha",
                     (long long)slots);
-    memset(r->mark + r->words, 0, (size_t)(words - r->words) * sizeof *mark);
+    memset(r->mark + r->words, 0, (size_t)(words - r->words) * sizeof *r->mark);
     r->words = words;
     return STATUS_OK;
 }
@@ -163,13 +161,10 @@ static status list_reserve(pending_rows *p, int64_t rows)
     if (rows <= p->room)
         return STATUS_OK;
     const int64_t room = rows > 2 * p->room ? rows : 2 * p->room;
-    int32_t *slot = realloc(p->slot, (size_t)room * sizeof *slot);
-    if (slot)
-        p->slot = slot;
-    int32_t *place = realloc(p->place, (size_t)room * sizeof *place);
-    if (place)
-        p->place = place;
-    if (!slot || !place)
+    bool ok = true;
+    p->slot = array_resized(p->slot, room, sizeof *p->slot, &ok);
+    p->place = array_resized(p->place, room, sizeof *p->place, &ok);
+    if (!ok)
         return short_of_memory(rows);
     p->room = room;
     return STATUS_OK;

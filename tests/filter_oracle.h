@@ -187,6 +187,21 @@ static inline void filter_case_make(filter_case *q, buffers *all, filter_args a,
     q->a.W6 = q->w[FW6].f;
 }
 
+/* 2^20 positions of a published model's filters: four channels of its 256. */
+static inline void filter_case_million(filter_case *q, buffers *all, double shift)
+{
+    filter_case_make(q, all,
+                     (filter_args){.channels = 256,
+                                   .c0 = 0,
+                                   .dc = 4,
+                                   .F = 64,
+                                   .emb = 5,
+                                   .l_max = (1 << 20) + 2,
+                                   .L = 1 << 20,
+                                   .shift = shift},
+                     0.05);
+}
+
 static inline void filter_case_free(filter_case *q)
 {
     free(q->k);

@@ -128,16 +128,7 @@ static void a_million_positions(void **state)
     (void)state;
     buffers all = {0};
     filter_case q;
-    filter_case_make(&q, &all,
-                     (filter_args){.channels = 256,
-                                   .c0 = 0,
-                                   .dc = CHANNELS,
-                                   .F = 64,
-                                   .emb = 5,
-                                   .l_max = LENGTH + 2,
-                                   .L = LENGTH,
-                                   .shift = 1.0}, /* the last position weighs as the first */
-                     0.05);
+    filter_case_million(&q, &all, 1.0); /* the last position weighs as the first */
     rng r = rng_at(12, RNG_TEST, 0, 0);
     columns x = {.g = tensor_random(&all, &r, CHANNELS * LENGTH, 1.0),
                  .dy = tensor_random(&all, &r, CHANNELS * LENGTH, 1.0),

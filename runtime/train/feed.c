@@ -1,5 +1,6 @@
 /* From windows to batches: see feed.h. */
 #include "runtime/train/feed.h"
+#include "runtime/core/array.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -56,16 +57,11 @@ static status span_reserve(feed *f, int64_t n)
     if (n <= f->span_room)
         return STATUS_OK;
     n += n / 2;
-    int32_t *at_site = realloc(f->span_site, (size_t)n * sizeof *at_site);
-    if (at_site)
-        f->span_site = at_site;
-    int32_t *token = realloc(f->span_token, (size_t)n * sizeof *token);
-    if (token)
-        f->span_token = token;
-    uint8_t *carried = realloc(f->span_carried, (size_t)n * sizeof *carried);
-    if (carried)
-        f->span_carried = carried;
-    if (!at_site || !token || !carried)
+    bool ok = true;
+    f->span_site = array_resized(f->span_site, n, sizeof *f->span_site, &ok);
+    f->span_token = array_resized(f->span_token, n, sizeof *f->span_token, &ok);
+    f->span_carried = array_resized(f->span_carried, n, sizeof *f->span_carried, &ok);
+    if (!ok)
         return fail(STATUS_MEMORY,
                     "batch: no memory for the %lld sites that its windows span; lower "
                     "train.tokens_per_step",

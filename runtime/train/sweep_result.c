@@ -4,6 +4,7 @@
 #include "runtime/train/sweep.h"
 
 #include "io/checkpoint.h"
+#include "runtime/core/array.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -106,13 +107,10 @@ static void take_metric(const json_t *o, void *to)
         return;
     if (step > c->room) {
         const int64_t room = step > 2 * c->room ? step + 64 : 2 * c->room;
-        double *ms = realloc(c->ms, (size_t)room * sizeof *ms);
-        if (ms)
-            c->ms = ms;
-        double *tokens = realloc(c->tokens, (size_t)room * sizeof *tokens);
-        if (tokens)
-            c->tokens = tokens;
-        if (!ms || !tokens)
+        bool ok = true;
+        c->ms = array_resized(c->ms, room, sizeof *c->ms, &ok);
+        c->tokens = array_resized(c->tokens, room, sizeof *c->tokens, &ok);
+        if (!ok)
             return; /* the numbers of this step are left out */
         for (int64_t i = c->room; i < room; i++)
             c->ms[i] = c->tokens[i] = NAN;
