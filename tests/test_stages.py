@@ -102,6 +102,12 @@ def plans():
     r = run("plan", config)
     check("stages are printed", r.stdout.count("\n") > 16 and "share a seq." in r.stdout, r.stdout)
     refused("still refused", run("plan", config, "--workers", 3, "train.context_parallel=2"), 2, "does not divide 3 workers")
+    # validation shares as the last length does, also where stages take all steps and that length is never trained
+    used_up = write("used up.yaml", PEOPLE.replace("steps: 3}]", "steps: 7}]"))
+    for name, people in (("first", "people.yaml"), ("never", used_up)):
+        for ranks, workers in ((0, 1), (4, 3)):
+            r = run("pretrain", people, "-o", "undivided", "--force", "-q", "--threads", 1, "train.context_parallel=2", ranks=ranks)
+            refused(f"undivided, {name}, {workers} workers", r, 2, f"does not divide {workers} workers")
 
 
 def million():

@@ -154,6 +154,17 @@ static int64_t larger(const model *m, const config *c, const plan_request *q, in
     return 0;
 }
 
+/* Can groups of `size` workers share sequences of L tokens? */
+static status can_share(const config *c, int workers, int64_t size, int64_t L)
+{
+    if (workers % size != 0)
+        return fail(STATUS_USAGE,
+                    "%s: context_parallel is %lld, which does not divide %d workers; change one "
+                    "of them",
+                    c->file[0] ? c->file : "plan", (long long)size, workers);
+    return context_check(L, (int)size);
+}
+
 status plan_make(model *m, const config *c, const plan_request *q, plan *out)
 {
     memset(out, 0, sizeof *out);
@@ -165,11 +176,10 @@ status plan_make(model *m, const config *c, const plan_request *q, plan *out)
     if (q->sites_a_token > 0)
         model_expect_spans(m, q->sites_a_token);
     const int64_t given = c->train.context_parallel;
-    if (given != CONFIG_AUTO && q->workers % given != 0)
-        return fail(STATUS_USAGE,
-                    "%s: train.context_parallel is %lld, which does not divide %d workers; change "
-                    "one of them",
-                    c->file[0] ? c->file : "plan", (long long)given, q->workers);
+    if (given != CONFIG_AUTO)
+        TRY(can_share(c, q->workers, given, c->data.seq_len));
+    if (q->valid_len > 0)
+        TRY(can_share(c, q->workers, q->valid_sharers, q->valid_len));
     int64_t size = given == CONFIG_AUTO ? 1 : given, next;
     for (;; size = next) {
         next = larger(m, c, q, size);

@@ -160,11 +160,12 @@ status train_run(const train_request *ask, comm *world)
         st = comm_agree(world, roles_take(ask->config, world, &roles));
     if (st == STATUS_OK) {
         st = run_with(ask, &roles, &dir, t);
-        if (st != STATUS_OK &&
-            st != STATUS_STOPPED) /* the others may be where it will never come */
+        if (st != STATUS_OK && st != STATUS_STOPPED) {
+            /* the others may be where it will never come */
             gradient_sum_abort(&t->sum);
-        sharing_abort(&t->share);
-        sharing_abort(&t->valid_share);
+            sharing_abort(&t->share);
+            sharing_abort(&t->valid_share);
+        }
         trainer_close(t);
         comm_free(&roles.workers);
     }

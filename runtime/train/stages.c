@@ -9,19 +9,18 @@
 
 /* ---- plans ---- */
 
-/* Bytes of this worker: what is free, and what it holds for the stage that ends. */
+/* Bytes that this worker may take for the stages, each in the place of the one before. */
 static status room_of(const trainer *t, int64_t *available)
 {
     device_room room;
     TRY(device_room_of(t->dev, &room));
-    *available = room.available + (t->stage ? t->memory.total : 0);
+    *available = room.available;
     if (device_is_host(t->dev)) /* the workers of a node share it */
         *available /= comm_places(t->roles.workers);
     return STATUS_OK;
 }
 
-static status plan_within(const trainer *t, const stage *s, int64_t available, sharers *how,
-                          plan *p)
+static status plan_within(const trainer *t, const stage *s, sharers *how, plan *p)
 {
     const stage_ground g = {.m = t->m,
                             .c = t->ask->config,
@@ -29,7 +28,7 @@ static status plan_within(const trainer *t, const stage *s, int64_t available, s
                             .x = t->draws,
                             .classes = model_classes(t->m),
                             .workers = t->workers,
-                            .available = available};
+                            .available = t->room};
     TRY(stage_plan(&g, &t->sched, s, how, p));
     return p->fits ? STATUS_OK : plan_refuse(p, comm_host(t->roles.workers));
 }
@@ -40,14 +39,8 @@ status trainer_check_stages(trainer *t)
     for (int i = 0; i < t->sched.n_stages; i++) {
         const stage *s = &t->sched.stages[i];
         sharers how = stage_sharers(&t->sched, s);
-        if (how.stage != CONFIG_AUTO && t->workers % how.stage != 0)
-            return fail(STATUS_USAGE,
-                        "%s: context_parallel is %lld, which does not divide %d workers; change "
-                        "one of them",
-                        t->ask->config->file, (long long)how.stage, t->workers);
-        TRY(context_check(s->seq_len, (int)(how.stage == CONFIG_AUTO ? 1 : how.stage)));
         plan p;
-        TRY(plan_within(t, s, t->room, &how, &p));
+        TRY(plan_within(t, s, &how, &p));
         if (i == 0)
             t->memory = p;
     }
@@ -59,18 +52,13 @@ status trainer_check_stages(trainer *t)
 static status agree(trainer *t, const stage *now)
 {
     comm *w = t->roles.workers;
-    int64_t available = 0;
     plan p;
     sharers how = stage_sharers(&t->sched, now);
-    /* The first stage has what there was before anything of it was taken. */
-    TRY(comm_agree(w, t->stage ? room_of(t, &available) : STATUS_OK));
-    if (!t->stage)
-        available = t->room;
-    TRY(comm_agree(w, plan_within(t, now, available, &how, &p)));
+    TRY(comm_agree(w, plan_within(t, now, &how, &p)));
     int64_t most[2] = {how.stage, how.valid};
     TRY(comm_max_i64(w, most, 2));
     t->how = (sharers){most[0], most[1]};
-    TRY(comm_agree(w, plan_within(t, now, available, &t->how, &t->memory)));
+    TRY(comm_agree(w, plan_within(t, now, &t->how, &t->memory)));
     int64_t least[3] = {-t->memory.micro_batch, -(int64_t)t->memory.keep,
                         -t->memory.valid_micro_batch};
     TRY(comm_max_i64(w, least, 3));
