@@ -2,17 +2,13 @@
 # Does length help? Of orthologous regions of several mammals one locus is learned, but for a tenth of it at each sequence's
 # end, which choices are made on, and another locus is judged, once: next-nucleotide models of growing context beside Markov
 # models by counting; then species from windows of growing length, fine-tuned from these, beside logistic regression on 4-mers. What is done is
-# skipped. With --small: two minutes of one core, to see that everything runs.
+# skipped, what was cut goes on. With --small: two minutes of one core, to see that everything runs.
 # usage: experiments/mammals-length.sh FOLDER OUT [--small] [--contexts "256 1024"] [--species "1024 8192"] [--threads N]
 #        [--learn PATTERN] [--judge PATTERN] [key=value ...]
 # FOLDER holds SPECIES.fa.gz; a sequence whose name holds ENm001 (--learn) is learned, one with ENm002 (--judge) judged.
-set -euo pipefail
-root=$(cd "$(dirname "$0")/.." && pwd -P)
-crocuta=${CROCUTA:-$root/crocuta}
-python=${PYTHON:-$([ -x "$root/build/venv/bin/python" ] && echo "$root/build/venv/bin/python" || echo python3)}
+. "$(dirname "$0")/steps.sh"
 contexts=default species=default threads=1 learn=ENm001 judge=ENm002 small=0
 declare -a overrides=() places=()
-usage_error() { echo "crocuta: error: $(basename "$0"): $1" >&2; exit 2; }
 while [ $# -gt 0 ]; do
     case $1 in
         --small) small=1; shift; continue ;;
@@ -44,21 +40,12 @@ else
     window=32768 orders=12 bases=18432000
 fi
 
-say() { printf '%s  %s\n' "$(date +%H:%M:%S)" "$*"; }
 last_of_each() { # KEY=VALUE...: of a key that is there twice the last, into keys
     local pair
     declare -A value=()
     for pair in "$@"; do value[${pair%%=*}]=${pair#*=}; done
     keys=()
     for pair in "${!value[@]}"; do keys+=("$pair=${value[$pair]}"); done
-}
-run() { # LOG COMMAND...
-    local log=$1
-    shift
-    printf '$ crocuta %s\n' "$*" >>"$log"
-    "$crocuta" "$@" >>"$log" 2>&1 && return 0
-    grep '^crocuta: error:' "$log" | tail -1 >&2
-    return 1
 }
 
 table() { # ends cut to whole windows of the longest context, so that every context judges the same bases
@@ -85,7 +72,7 @@ pretrain() { # CONTEXT
     [ -e "$name/done" ] && return 0
     say "context $1: learn"
     last_of_each "data.seq_len=$1" "model.l_max=$(($1 + 2))" "train.eval_windows=$((196608 / $1))" "${overrides[@]}"
-    run "$name.log" pretrain "$config" -o "$name" --force --threads "$threads" "${keys[@]}"
+    train pretrain "$name" "$name.log" "${keys[@]}"
     for split in valid test; do # the test locus once
         say "context $1: judge, $split"
         run "$name.log" evaluate "$name" "$out/mammals.h5" -o "$name/$split" --split "$split" --context "$1" --baselines none --threads "$threads" --force
@@ -116,8 +103,7 @@ classify() { # LENGTH: windows of every species in each step, as many bases in a
     last_of_each "data.seq_len=$1" "model.l_max=$((reach + 2))" "train.tokens_per_step=$tokens" optimizer.head_lr=1.0e-3 \
         scheduler.warmup=0.05 scheduler.min_lr=3.0e-5 "train.eval_windows=$((262144 / $1 > 20 ? 262144 / $1 : 20))" "${overrides[@]}" \
         "finetune.steps=$steps" "train.eval_every=$(((steps + 3) / 4))"
-    run "$name.log" finetune "$config" --from "$([ "$from" -gt 0 ] && echo "$out/context-$from" || echo none)" -o "$name" --force \
-        --threads "$threads" "${keys[@]}"
+    train finetune "$name" "$name.log" --from "$([ "$from" -gt 0 ] && echo "$out/context-$from" || echo none)" "${keys[@]}"
     for split in valid test; do
         say "species from $1 bases: judge, $split"
         run "$name.log" evaluate "$name" "$out/mammals.h5" -o "$name/$split" --split "$split" --context "$1" --baselines majority,logistic --threads "$threads" --force

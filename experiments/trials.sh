@@ -2,15 +2,10 @@
 # were cut. A trial is OUT/VARIANT/seed-S: run (and pretrain), evaluations beside it, log.txt, trained.
 # usage: CALLER VCF MAP OUT [--regions CHR:FROM-TO,..] [--variants "A B"] [--seeds "1 2 3"] [--steps N] [--contexts 128,256]
 #        [--split test] [--threads N] [--config FILE] [--dry-run] [key=value ...]
-set -euo pipefail
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
-crocuta=${CROCUTA:-$root/crocuta}
-python=${PYTHON:-$([ -x "$root/build/venv/bin/python" ] && echo "$root/build/venv/bin/python" || echo python3)}
+. "$(dirname "${BASH_SOURCE[0]}")/steps.sh"
 regions='' wanted='' seeds='1 2 3' steps=800 contexts=128 split=test threads=0 config=$root/experiments/ancestry.yaml
-dry=0 failures=0 done_now=0
+failures=0 done_now=0
 declare -a overrides=() positional=()
-
-usage_error() { echo "crocuta: error: $(basename "$0"): $1" >&2; exit 2; }
 
 parse_options() { # into the variables above; a script's own options come first, through own_option
     while [ $# -gt 0 ]; do
@@ -36,21 +31,6 @@ parse_options() { # into the variables above; a script's own options come first,
     out=$(realpath "$out")
 }
 
-say() { printf '%s  %s\n' "$(date +%H:%M:%S)" "$*"; }
-
-run() { # LOG COMMAND...: its progress goes to the log; a failure shows the last line
-    local log=$1
-    shift
-    if [ "$dry" = 1 ]; then
-        printf '  crocuta %s\n' "$*"
-        return 0
-    fi
-    printf '$ crocuta %s\n' "$*" >>"$log"
-    "$crocuta" "$@" >>"$log" 2>&1 && return 0
-    grep '^crocuta: error:' "$log" | tail -1 | sed 's/^/    /'
-    return 1
-}
-
 import_data() { # NAME [options of import]: OUT/NAME.h5
     local name=$1
     shift
@@ -63,14 +43,6 @@ is_wanted() { [ -z "$wanted" ] || [[ " $wanted " == *" $1 "* ]]; }
 
 row() { # VARIANT EVALUATION TEXT: a row of the table, in this order
     grep -qsP "^$1\t$2\t" "$out/rows.tsv" || printf '%s\t%s\t%s\n' "$1" "$2" "$3" >>"$out/rows.tsv"
-}
-
-train() { # COMMAND RUN LOG options...: fresh, or from the newest checkpoint
-    local command=$1 to=$2 log=$3
-    shift 3
-    local how=--force
-    compgen -G "$to/checkpoints/*.h5" >/dev/null && how=--resume
-    run "$log" "$command" "$config" -o "$to" --threads "$threads" $how "$@"
 }
 
 trial() { # VARIANT SEED DATA [key=value ...]: finetuned from scratch; with FROM_PRETRAIN=1 half of the steps pretrain

@@ -22,7 +22,7 @@ status device_check(device *dev, const char *how, int workers);
 
 /* The check of one operation; STATUS_INTERNAL names it, the worker and the first number that is not
  * finite or differs. */
-status check_written(device *dev, const char *name, written w);
+status check_written(device *dev, op_kind kind, const char *name, written w);
 
 /* Of device_close. */
 void check_close(device *dev);

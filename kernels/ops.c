@@ -40,7 +40,7 @@ static status end(device *dev, op_kind kind, double begun, status st, const char
     dev->op_seconds[kind] += clock_monotonic_s() - begun;
     if (dev->mark)
         dev->mark(NULL);
-    return st == STATUS_OK && dev->checked && w.at ? check_written(dev, name, w) : st;
+    return st == STATUS_OK && dev->checked && w.at ? check_written(dev, kind, name, w) : st;
 }
 
 const char *op_name(op_kind kind)

@@ -11,9 +11,7 @@ static int64_t offset_of(const model *m, int i)
 static status bucket_done(const buckets *x, int first, int end)
 {
     const int64_t from = offset_of(x->m, first), to = offset_of(x->m, end);
-    if (x->on && to > from)
-        x->on(x->context, from, to - from);
-    return x->st ? *x->st : STATUS_OK;
+    return x->on && to > from ? x->on(x->context, from, to - from) : STATUS_OK;
 }
 
 static status mlp_part(model *m, const block_parameters *p, batch_shape s, const float *x,
@@ -151,7 +149,7 @@ status model_backward(model *m, const batch *b, loss_sum *loss, bucket_ready on_
     TRY(check_batch(m, b));
     if (!m->training)
         return fail(STATUS_INTERNAL, "model: prepared without training; report this");
-    const buckets x = {m, on_bucket, context, NULL};
+    const buckets x = {m, on_bucket, context};
     TRY(begin_forward(m, b, true));
     b = &m->on;
     TRY(graph_passes(m, b, loss ? loss : &m->unasked, &x));

@@ -31,18 +31,10 @@ static bool wanted(const model *m, const batch *b)
 }
 
 /* Would the passes of this batch be queued with the very same arguments? */
-static bool same(const batch *a, const batch *b)
+static bool same(const step_graph *g, const batch *b)
 {
-    return a->s.B == b->s.B && a->s.L == b->s.L && a->s.Lp == b->s.Lp && a->targets == b->targets &&
-           a->label == b->label;
-}
-
-static bool gone(const model *m)
-{
-    for (int i = 0; i < m->graph.parts; i++)
-        if (device_graph_gone(m->dev, m->graph.part[i].run))
-            return true;
-    return false;
+    return g->s.B == b->s.B && g->s.L == b->s.L && g->s.Lp == b->s.Lp && g->targets == b->targets &&
+           g->label == b->label;
 }
 
 /* ---- recording ---- */
@@ -50,7 +42,6 @@ static bool gone(const model *m)
 typedef struct {
     model *m;
     int64_t end; /* floats: gradients of the passes end here */
-    status st;
 } recording;
 
 static status part_end(model *m, int64_t first, int64_t count)
@@ -73,22 +64,19 @@ static status part_end(model *m, int64_t first, int64_t count)
 }
 
 /* A bucket ends a part and, unless it is the last one, the next begins. */
-static void part_done(void *context, int64_t first, int64_t count)
+static status part_done(void *context, int64_t first, int64_t count)
 {
-    recording *r = context;
-    if (r->st != STATUS_OK)
-        return;
-    r->st = part_end(r->m, first, count);
-    if (r->st == STATUS_OK && first + count < r->end)
-        r->st = device_graph_begin(r->m->dev);
+    const recording *r = context;
+    TRY(part_end(r->m, first, count));
+    return first + count < r->end ? device_graph_begin(r->m->dev) : STATUS_OK;
 }
 
 static status record(model *m, const batch *b)
 {
     const size_t mark = arena_mark(&m->workspace);
     const int behind = m->levels ? m->base[0] : m->embedding;
-    recording r = {m, m->list[behind].offset, STATUS_OK};
-    const buckets x = {m, part_done, &r, &r.st};
+    recording r = {m, m->list[behind].offset};
+    const buckets x = {m, part_done, &r};
     TRY(device_graph_begin(m->dev));
     const status st = passes(m, b, &m->graph.loss, &x);
     if (st != STATUS_OK) { /* whatever is being recorded still ends */
@@ -125,7 +113,7 @@ static status replay(model *m, loss_sum *loss, const buckets *x)
         const graph_part *p = &m->graph.part[i];
         TRY(device_graph_run(m->dev, p->run, &m->graph.loss, loss));
         if (x->on && p->count > 0)
-            x->on(x->context, p->first, p->count);
+            TRY(x->on(x->context, p->first, p->count));
     }
     return STATUS_OK;
 }
@@ -135,16 +123,17 @@ status graph_passes(model *m, const batch *b, loss_sum *loss, const buckets *x)
     step_graph *g = &m->graph;
     if (!wanted(m, b))
         return passes(m, b, loss, x);
-    if (g->parts > 0 && gone(m))
+    if (g->parts > 0 && device_graph_gone(m->dev, g->part[0].run))
         graph_close(m);
-    if (g->seen && same(&g->on, b)) {
+    if (same(g, b)) {
         if (g->parts == 0)
             TRY(try_record(m, b));
         return g->parts > 0 ? replay(m, loss, x) : passes(m, b, loss, x);
     }
-    if (g->parts == 0) { /* the next one like this is recorded */
-        g->on = *b;
-        g->seen = true;
+    if (g->parts == 0 && b->s.B >= g->s.B) { /* of a step's batches the last may be smaller */
+        g->s = b->s;
+        g->targets = b->targets;
+        g->label = b->label;
     }
     return passes(m, b, loss, x);
 }

@@ -180,9 +180,9 @@ status model_forward(model *m, const batch *b, const model_outputs *out, loss_su
 
 /* Forward and backward: gradients of the loss SUM are added to model_gradients and to the rows'
  * pending gradients. on_bucket (may be NULL) is called when the gradients [first, first + count) of
- * the arena are complete; on a GPU, when they are queued. *loss is there, and its place must stay,
- * until the next device_wait. */
-typedef void (*bucket_ready)(void *context, int64_t first, int64_t count);
+ * the arena are complete; on a GPU, when they are queued; an error of its ends the passes. *loss is
+ * there, and its place must stay, until the next device_wait. */
+typedef status (*bucket_ready)(void *context, int64_t first, int64_t count);
 status model_backward(model *m, const batch *b, loss_sum *loss, bucket_ready on_bucket,
                       void *context);
 

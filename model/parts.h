@@ -92,18 +92,18 @@ typedef struct {
 typedef struct {
     graph_part *part;
     int parts, room;
-    batch on;      /* what was recorded, or has run before a recording: its shape and arrays */
-    bool seen;     /* such a batch has run */
+    batch_shape s; /* of what was recorded, or has run before a recording (B 0: nothing), */
+    const uint8_t *targets; /* and its arrays */
+    const int32_t *label;
     bool useless;  /* recording failed once */
     loss_sum loss; /* where the recording sent it */
 } step_graph;
 
-/* Who is told that gradients are complete; an error of theirs ends the passes (NULL: none). */
+/* Who is told that gradients are complete. */
 typedef struct {
     const model *m;
     bucket_ready on;
     void *context;
-    const status *st;
 } buckets;
 
 struct model {

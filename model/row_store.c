@@ -232,8 +232,6 @@ status row_store_new(row_store *s, int64_t slot, int64_t row, float **p)
         memset(t->v + slot * t->k, 0, bytes);
         t->last[slot] = -1;
     } else {
-        if (s->fresh_count == 0) /* the places of those before are used again */
-            TRY(device_upload_wait(s->dev));
         if (s->fresh_count == s->fresh_room)
             TRY(grow_fresh(s));
         if (s->fresh_count == 0)

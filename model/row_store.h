@@ -37,7 +37,8 @@ int64_t row_store_bytes(const row_store *s);
 int64_t row_store_reserved(int64_t slots, int64_t rows, int64_t k);
 
 /* A slot for a row that has none, with room reserved: *p is where the host writes its k values;
- * moments are zero. New slots are made one behind the other, then sent. */
+ * moments are zero. New slots are made one behind the other, then sent; on a GPU those sent before
+ * must have been read (device_upload_wait, as every batch begins with). */
 status row_store_new(row_store *s, int64_t slot, int64_t row, float **p);
 status row_store_send(row_store *s);
 

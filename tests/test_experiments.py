@@ -114,7 +114,7 @@ def check_script(folder):
     assert json.load(open(os.path.join(cut, "evaluate", "evaluate.json")))["results"] == before
 
     failed = script("--variants", "study-scratch", "--seeds", "3", "position.rank=0", code=1)
-    assert "position.rank" in failed.stdout and "1 trials or evaluations failed" in failed.stderr
+    assert "position.rank" in failed.stderr and "1 trials or evaluations failed" in failed.stderr
     assert "is none of" in script("--variants", "bases", code=2).stderr
     assert "--nothing" in script("--nothing", "1", code=2).stderr
 

@@ -375,13 +375,14 @@ typedef struct {
     int buckets;
 } watcher;
 
-static void watch(void *context, int64_t first, int64_t count)
+static status watch(void *context, int64_t first, int64_t count)
 {
     watcher *w = context;
     assert_int_equal(first, w->at);
     memcpy(w->seen + first, model_gradients(w->f->m) + first, (size_t)count * sizeof(float));
     w->at += count;
     w->buckets++;
+    return STATUS_OK;
 }
 
 static void buckets(void **state)

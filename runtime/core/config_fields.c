@@ -267,8 +267,8 @@ const field config_fields[] = {
      0,
      {NULL},
      "[]",
-     "sequence-length warm-up, in order; after the last stage data.seq_len holds, and "
-     "validation is of data.seq_len in all of them"},
+     "sequence-length warm-up of pretraining (fine-tuning goes without), in order; after the last "
+     "stage data.seq_len holds, and validation is of data.seq_len in all of them"},
 
     WORD("finetune.pool", finetune.pool, 0, "mean",
          "how the hidden states of a window become one vector", "mean", "last"),

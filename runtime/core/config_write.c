@@ -105,28 +105,16 @@ status config_write(const config *c, FILE *to, bool commented)
 
 /* ---- JSON ---- */
 
-static json_t *json_stages(const config *c)
-{
-    json_t *list = json_array();
-    for (int i = 0; i < c->n_stages; i++) {
-        const config_stage *s = &c->stages[i];
-        json_t *sharers = s->context_parallel == CONFIG_AUTO ? json_string("auto")
-                                                             : json_integer(s->context_parallel);
-        json_array_append_new(list, json_pack("{s:I, s:I, s:o}", "seq_len", (json_int_t)s->seq_len,
-                                              "steps", (json_int_t)s->steps, "context_parallel",
-                                              sharers));
-    }
-    return list;
-}
+static json_t *json_stages(const config *c);
 
-static json_t *json_value(const config *c, int index)
+/* base: the configuration, or for the keys of a stage that stage. */
+static json_t *json_value(const void *base, const field *f)
 {
-    const field *f = &config_fields[index];
-    const char *from = (const char *)c + (f->at == NOWHERE ? 0 : f->at);
+    const char *from = (const char *)base + (f->at == NOWHERE ? 0 : f->at);
     char text[VALUE_TEXT];
     switch (f->kind) {
     case FIELD_STAGES:
-        return json_stages(c);
+        return json_stages(base);
     case FIELD_BOOL:
         return json_boolean(*(const bool *)from);
     case FIELD_REAL:
@@ -143,15 +131,29 @@ static json_t *json_value(const config *c, int index)
             return json_null();
         if (!(f->flags & FIELD_PATH))
             return json_string(from);
-        absolute_path(c, text);
+        absolute_path(base, text);
         json_t *path = json_string(text);
         return path ? path : json_null(); /* a name that is not UTF-8 has no place in JSON */
     case FIELD_WORD:
     case FIELD_NAME:
         break;
     }
-    field_get(f, c, text, sizeof text);
+    field_get(f, base, text, sizeof text);
     return text[0] ? json_string(text) : json_null();
+}
+
+static json_t *json_stages(const config *c)
+{
+    json_t *list = json_array();
+    for (int i = 0; list && i < c->n_stages; i++) {
+        json_t *one = json_object();
+        for (int k = 0; k < config_n_stage_fields; k++) {
+            const field *f = &config_stage_fields[k];
+            json_object_set_new(one, f->key, json_value(&c->stages[i], f));
+        }
+        json_array_append_new(list, one);
+    }
+    return list;
 }
 
 char *config_json(const config *c)
@@ -161,7 +163,7 @@ char *config_json(const config *c)
         const char *key = config_fields[i].key, *dot = strchr(key, '.');
         char section[64];
         if (!dot) {
-            json_object_set_new(root, key, json_value(c, i));
+            json_object_set_new(root, key, json_value(c, &config_fields[i]));
             continue;
         }
         snprintf(section, sizeof section, "%.*s", (int)(dot - key), key);
@@ -170,7 +172,7 @@ char *config_json(const config *c)
             json_object_set_new(root, section, json_object());
             inner = json_object_get(root, section);
         }
-        json_object_set_new(inner, dot + 1, json_value(c, i));
+        json_object_set_new(inner, dot + 1, json_value(c, &config_fields[i]));
     }
     char *text = root ? json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(17)) : NULL;
     json_decref(root);

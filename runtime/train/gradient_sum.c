@@ -54,7 +54,6 @@ void gradient_sum_begin(gradient_sum *g)
 {
     memset(g->request, 0, sizeof g->request);
     g->started = 0;
-    g->st = STATUS_OK;
 }
 
 static status start_bucket(gradient_sum *g, int64_t first, int64_t count)
@@ -67,28 +66,28 @@ static status start_bucket(gradient_sum *g, int64_t first, int64_t count)
 
 /* Starts every bucket that lies below `ready`. All workers start the same ones in the same order.
  */
-static void start_below(gradient_sum *g, int64_t ready)
+static status start_below(gradient_sum *g, int64_t ready)
 {
-    while (g->st == STATUS_OK && g->started < g->all && comm_size(g->workers) > 1) {
+    while (g->started < g->all && comm_size(g->workers) > 1) {
         const int64_t first = g->started * g->size;
         const int64_t end = first + g->size < g->floats ? first + g->size : g->floats;
         if (end > ready)
-            return;
-        g->st = start_bucket(g, first, end - first);
-        g->started += g->st == STATUS_OK;
+            break;
+        TRY(start_bucket(g, first, end - first));
+        g->started++;
     }
+    return STATUS_OK;
 }
 
 /* On a GPU what fills the bucket is only queued, and so is the sum, behind it. */
-void gradient_sum_ready(void *context, int64_t first, int64_t count)
+status gradient_sum_ready(void *context, int64_t first, int64_t count)
 {
-    start_below(context, first + count);
+    return start_below(context, first + count);
 }
 
 status gradient_sum_start(gradient_sum *g)
 {
-    start_below(g, g->floats);
-    return g->st;
+    return start_below(g, g->floats);
 }
 
 status gradient_sum_wait(gradient_sum *g, double *busy_s)

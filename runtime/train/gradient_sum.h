@@ -18,7 +18,6 @@ typedef struct {
     comm_device *gpus;    /* NULL: the gradients are in the host's memory, or there is one worker */
     comm_request *request[BUCKETS_MOST];
     int started, all;
-    status st; /* of the first bucket that failed */
 } gradient_sum;
 
 /* `at`: the gradients, floats of them, in memory of `dev`; in backward order, so that a bucket is a
@@ -35,7 +34,7 @@ void gradient_sum_abort(gradient_sum *g);
 /* Before the backward passes of a step. */
 void gradient_sum_begin(gradient_sum *g);
 /* A bucket_ready (model/model.h) for the last of them; context: the gradient_sum. */
-void gradient_sum_ready(void *context, int64_t first, int64_t count);
+status gradient_sum_ready(void *context, int64_t first, int64_t count);
 /* After the last of them: starts what is left. */
 status gradient_sum_start(gradient_sum *g);
 /* The gradients are the sums of all workers. *busy_s: how long communication took in all,

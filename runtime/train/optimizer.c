@@ -173,6 +173,7 @@ static status norms(optimizer *o)
 
 status optimizer_begin(optimizer *o)
 {
+    TRY(device_upload_wait(o->dev)); /* of the lists of the step before */
     for (int l = 0; l < o->levels; l++)
         TRY(row_exchange_take(&o->rows[l], o->m, l));
     o->begun = true;

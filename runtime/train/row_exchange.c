@@ -138,7 +138,6 @@ status row_exchange_take(row_exchange *x, model *m, int level)
     x->k = tables[level]->k;
     x->taken = true;
     x->count = t.count;
-    TRY(device_upload_wait(x->dev)); /* of the lists of the step before */
     TRY(lists_reserve(x, t.count));
     TRY(on_reserve(x, t.count));
     if (device_is_host(x->dev))

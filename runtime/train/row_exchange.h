@@ -27,7 +27,8 @@ typedef struct {
 } row_exchange;
 
 /* This worker's part: the model's pending gradients of a table, by row, on the device. They are
- * only queued there; nothing waits. */
+ * only queued there; nothing waits. What was uploaded for the call before must have been read
+ * (device_upload_wait). */
 status row_exchange_take(row_exchange *x, model *m, int level);
 /* The gradients of all workers, from what each has taken (or takes now), on the device as well: for
  * a worker alone that is all. Several wait for the device here: messages go through the host.
