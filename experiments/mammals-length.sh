@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Does length help? Of orthologous regions of several mammals one locus is learned, but for a tenth of it at each sequence's
 # end, which choices are made on, and another locus is judged, once: next-nucleotide models of growing context beside Markov
-# models by counting; then species from windows of growing length, fine-tuned from these, beside logistic regression on 4-mers. What is done is
+# models by counting; then species from windows of growing length, beside logistic regression on 4-mers. What is done is
 # skipped, what was cut goes on. With --small: two minutes of one core, to see that everything runs.
 # usage: experiments/mammals-length.sh FOLDER OUT [--small] [--contexts "256 1024"] [--species "1024 8192"] [--threads N]
 #        [--learn PATTERN] [--judge PATTERN] [key=value ...]
@@ -67,12 +67,16 @@ table() { # ends cut to whole windows of the longest context, so that every cont
     done
 }
 
-pretrain() { # CONTEXT
+learn() { # NAME CONTEXT L_MAX
+    last_of_each "data.seq_len=$2" "model.l_max=$3" "train.eval_windows=$((196608 / $2))" "${overrides[@]}"
+    train pretrain "$1" "$1.log" "${keys[@]}"
+}
+
+next_base() { # CONTEXT
     local name=$out/context-$1
     [ -e "$name/done" ] && return 0
     say "context $1: learn"
-    last_of_each "data.seq_len=$1" "model.l_max=$(($1 + 2))" "train.eval_windows=$((196608 / $1))" "${overrides[@]}"
-    train pretrain "$name" "$name.log" "${keys[@]}"
+    learn "$name" "$1" $(($1 + 2))
     for split in valid test; do # the test locus once
         say "context $1: judge, $split"
         run "$name.log" evaluate "$name" "$out/mammals.h5" -o "$name/$split" --split "$split" --context "$1" --baselines none --threads "$threads" --force
@@ -80,35 +84,39 @@ pretrain() { # CONTEXT
     touch "$name/done"
 }
 
-longest() { # LENGTH: the shortest learned context of at least that, else the longest; 0: none
-    local n best=0
-    for n in $(ls "$out" | sed -n 's/^context-\([0-9]*\)$/\1/p' | sort -n); do
-        [ -e "$out/context-$n/done" ] || continue
-        best=$n
-        [ "$n" -ge "$1" ] && break
-    done
-    echo "$best"
-}
-
-classify() { # LENGTH: windows of every species in each step, as many bases in all at every length
-    local from name tokens steps reach
-    from=$(longest "$1")
-    name=$out/$([ "$from" -gt 0 ] && echo finetuned || echo scratch)-$1
+classify() { # LENGTH FROM BASES: windows of every species in each step
+    local name=$out/finetuned-$1 labels tokens steps
     [ -e "$name/done" ] && return 0
     labels=$(ls "$folder"/*.fa.gz | wc -l)
     tokens=$(($1 * labels * (8192 > $1 ? 8192 / $1 : 1)))
-    steps=$((bases / tokens))
-    reach=$((from > $1 ? from : $1))
-    say "species from $1 bases, $steps steps from context $from: learn"
-    last_of_each "data.seq_len=$1" "model.l_max=$((reach + 2))" "train.tokens_per_step=$tokens" optimizer.head_lr=1.0e-3 \
+    steps=$((($3 + tokens - 1) / tokens))
+    say "species from $1 bases, $steps steps from $(basename "$2"): learn"
+    last_of_each "data.seq_len=$1" "model.l_max=$((longest + 2))" "train.tokens_per_step=$tokens" optimizer.head_lr=1.0e-3 \
         scheduler.warmup=0.05 scheduler.min_lr=3.0e-5 "train.eval_windows=$((262144 / $1 > 20 ? 262144 / $1 : 20))" "${overrides[@]}" \
         "finetune.steps=$steps" "train.eval_every=$(((steps + 3) / 4))"
-    train finetune "$name" "$name.log" --from "$([ "$from" -gt 0 ] && echo "$out/context-$from" || echo none)" "${keys[@]}"
+    train finetune "$name" "$name.log" --from "$2" "${keys[@]}"
     for split in valid test; do
         say "species from $1 bases: judge, $split"
         run "$name.log" evaluate "$name" "$out/mammals.h5" -o "$name/$split" --split "$split" --context "$1" --baselines majority,logistic --threads "$threads" --force
     done
     touch "$name/done"
+}
+
+all_species() { # each length from the classifier of the one before; all with filters for the longest
+    local n from shortest
+    set -- $(printf '%s\n' $species | sort -n)
+    [ $# -gt 0 ] || return 0
+    shortest=$1 longest=${!#}
+    from=$out/start-$shortest
+    if [ ! -e "$from/done" ]; then
+        say "for species, context $shortest: learn"
+        learn "$from" "$shortest" $((longest + 2))
+        touch "$from/done"
+    fi
+    for n; do
+        classify "$n" "$from" $((n > shortest ? bases / 3 : bases))
+        from=$out/finetuned-$n
+    done
 }
 
 ls "$folder"/*.fa.gz >/dev/null 2>&1 || usage_error "no .fa.gz in $folder; give the folder of the sequences"
@@ -118,14 +126,14 @@ if [ ! -e "$out/mammals.h5" ]; then
     run "$out/import.log" import -m "$out/mammals.tsv" -o "$out/mammals.h5" "$folder"/*.fa.gz
 fi
 for n in $contexts; do
-    pretrain "$n"
+    next_base "$n"
 done
 if [ ! -e "$out/markov.json" ]; then
     say "Markov models, order 0 to $orders"
     "$python" "$root/experiments/markov.py" -m "$out/mammals.tsv" --orders "$orders" -o "$out/markov.json" "$folder"/*.fa.gz >"$out/markov.log"
 fi
-for n in $species; do
-    classify "$n"
-done
+all_species
 say "done: $out"
-"$python" "$root/experiments/mammals_table.py" "$out" | tee "$out/table.md"
+picture=()
+"$python" -c 'import matplotlib' 2>/dev/null && picture=(--picture "$out/length.png")
+"$python" "$root/experiments/mammals_table.py" "$out" "${picture[@]}" | tee "$out/table.md"

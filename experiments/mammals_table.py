@@ -2,11 +2,12 @@
 """What experiments/mammals-length.sh found, as tables: losses of the next base by context beside Markov models, and species
 from windows by length beside 4-mers.
 
-    mammals_table.py OUT
+    mammals_table.py OUT [--picture PNG]
 
 Differences between contexts are paired on the same stretches of 98,304 bases, which windows of every context divide; their standard
 error is over these. Species: intervals are those of evaluate.json over stretches of 100 kb; `pieces` are the longer windows judged by
-a classifier of shorter ones, log-probabilities of its windows summed. Needs no package."""
+a classifier of shorter ones, log-probabilities of its windows summed. Needs no package; the picture (the test locus alone) matplotlib."""
+import argparse
 import collections
 import glob
 import gzip
@@ -51,8 +52,13 @@ def difference(a, b):
     return mean, math.sqrt(len(both) / (len(both) - 1) * sum((w * (x - mean)) ** 2 for w, x in zip(weight, apart))) / sum(weight)
 
 
+def finished(out, kind):
+    """folders of runs that were judged, by length"""
+    return sorted((f for f in glob.glob(os.path.join(out, kind)) if os.path.exists(os.path.join(f, "done"))), key=number_of)
+
+
 def bases(out):
-    runs = sorted((f for f in glob.glob(os.path.join(out, "context-*")) if os.path.exists(os.path.join(f, "done"))), key=number_of)
+    runs = finished(out, "context-*")
     rows, first = [], {}
     for run in runs:
         row = [f"model, context {number_of(run):,}"]
@@ -99,14 +105,13 @@ def pieces(path, length):
 
 
 def species(out):
-    runs = sorted((f for kind in ("finetuned-*", "scratch-*") for f in glob.glob(os.path.join(out, kind)) if os.path.exists(os.path.join(f, "done"))), key=number_of)
-    rows = []
+    runs, rows = finished(out, "finetuned-*"), []
     for run in runs:
         n = number_of(run)
         for split in ("valid", "test"):
             doc = load(os.path.join(run, split, "evaluate.json"))
             for r in doc["results"]:
-                name = f"model, {os.path.basename(run).rsplit('-', 1)[0]}" if r["method"] == "model" else {"logistic": "4-mers, logistic regression"}.get(r["method"], r["method"])
+                name = {"logistic": "4-mers, logistic regression"}.get(r["method"], r["method"])
                 low, high = r["ci_blocks"]
                 rows.append([f"{n:,}", split, name, f"{100 * r['accuracy']:.1f} [{100 * low:.1f}, {100 * high:.1f}]", f"{r['log_loss']:.3f}", f"{r['n_windows']:,}", f"{r['n_people']}"])
             for p in doc["paired"]:
@@ -122,6 +127,57 @@ def species(out):
         table(["bases", "split", "method", "accuracy, % (95 % over stretches)", "log loss", "windows", "sequences"], rows)
 
 
+def draw_bases(axis, out):
+    """Loss on the test locus against context, and counting beside it."""
+    runs = finished(out, "context-*")
+    found = [load(os.path.join(r, "test", "evaluate.json"))["next_base"][0] for r in runs]
+    axis.errorbar([number_of(r) for r in runs], [b["loss"] for b in found], [b["se_blocks"] or 0 for b in found], fmt="o-", color="#1f5f8b", capsize=3, label="model")
+    markov = os.path.join(out, "markov.json")
+    for o in load(markov)["orders"] if os.path.exists(markov) else []:
+        if o["order"] in (1, 4, 6, 8, 10, 12):
+            axis.axhline(o["test"]["loss"], color="#8a8a8a", linewidth=0.8)
+            axis.annotate(f"Markov, order {o['order']}", (1, o["test"]["loss"]), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=7, color="#555555")
+    axis.set_ylabel("nats a base, test locus")
+    axis.set_xlabel("context, bases")
+
+
+def draw_species(axis, out):
+    """Accuracy against the length that is judged: its own classifier, 4-mers, and windows of the shortest summed."""
+    runs, lines = finished(out, "finetuned-*"), collections.defaultdict(list)
+    names = {"model": "model of that length", "logistic": "4-mers, logistic regression"}
+    for run in runs:
+        for r in load(os.path.join(run, "test", "evaluate.json"))["results"]:
+            if r["method"] in names:
+                lines[names[r["method"]]].append((number_of(run), r["accuracy"], *r["ci_blocks"]))
+        if run != runs[0]:
+            accuracy, _ = pieces(os.path.join(runs[0], "test", "windows.tsv.gz"), number_of(run))
+            lines[f"model of {number_of(runs[0]):,}, summed"].append((number_of(run), accuracy, accuracy, accuracy))
+    for (name, points), colour in zip(lines.items(), ("#8a8a8a", "#b3362b", "#1f5f8b")):
+        at, middle, low, high = zip(*points)
+        axis.errorbar(at, [100 * y for y in middle], [[100 * (y - l) for y, l in zip(middle, low)], [100 * (h - y) for y, h in zip(middle, high)]], fmt="o-", color=colour, capsize=3, label=name)
+    axis.set_ylabel("species right, %, test locus")
+    axis.set_xlabel("bases of a window")
+    axis.set_ylim(0, 100)
+
+
+def draw(out, path):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.8))
+    draw_bases(axes[0], out)
+    draw_species(axes[1], out)
+    for axis in axes:
+        axis.set_xscale("log", base=2)
+        axis.grid(alpha=0.25)
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(frameon=False, fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=150)
+
+
 def table(head, rows):
     print("| " + " | ".join(head) + " |\n|" + "---|" * len(head))
     for r in rows:
@@ -129,8 +185,14 @@ def table(head, rows):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2 or not os.path.isdir(sys.argv[1]):
-        print("crocuta: error: mammals_table.py: give the folder that mammals-length.sh wrote", file=sys.stderr)
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("out")
+    p.add_argument("--picture")
+    a = p.parse_args()
+    if not os.path.isdir(a.out):
+        print(f"crocuta: error: {a.out}: there is no such folder; give the one that mammals-length.sh wrote", file=sys.stderr)
         sys.exit(2)
-    bases(sys.argv[1])
-    species(sys.argv[1])
+    bases(a.out)
+    species(a.out)
+    if a.picture:
+        draw(a.out, a.picture)

@@ -160,7 +160,7 @@ static status list_reserve(pending_rows *p, int64_t rows)
 {
     if (rows <= p->room)
         return STATUS_OK;
-    const int64_t room = rows > 2 * p->room ? rows : 2 * p->room;
+    const int64_t more = p->room + p->room / 4, room = rows > more ? rows : more;
     bool ok = true;
     p->slot = array_resized(p->slot, room, sizeof *p->slot, &ok);
     p->place = array_resized(p->place, room, sizeof *p->place, &ok);
@@ -175,7 +175,7 @@ static status sums_reserve(model *m, pending_rows *p, int64_t rows, int64_t k)
 {
     if (rows <= p->sum_room)
         return STATUS_OK;
-    const int64_t room = rows > 2 * p->sum_room ? rows : 2 * p->sum_room;
+    const int64_t more = p->sum_room + p->sum_room / 4, room = rows > more ? rows : more;
     void *sum = NULL;
     if (device_memory_take(m->dev, (size_t)(room * k) * sizeof *p->sum, &sum) != STATUS_OK)
         return short_of_memory(rows);
@@ -191,6 +191,14 @@ static status sums_reserve(model *m, pending_rows *p, int64_t rows, int64_t k)
     p->sum = sum;
     p->sum_room = room;
     return STATUS_OK;
+}
+
+status model_reserve_gradients(model *m, int table, int64_t rows)
+{
+    row_table *tables[ROW_TABLES];
+    position_tables(m->position, tables);
+    TRY(list_reserve(&m->pending[table], rows));
+    return sums_reserve(m, &m->pending[table], rows, tables[table]->k);
 }
 
 /* A place for the gradient of every row of the batch: its own from batches before, or the next one.

@@ -73,6 +73,14 @@ def judge(tmp, config, pretrained):
             rows = [dict(zip(HEAD, l.rstrip("\n").split("\t"))) for l in f][1:]
         check("windows.tsv", [(x["sample"], x["start"], x["end"]) for x in rows[:2]] == [("a3", "1", "32"), ("a3", "33", "64")], rows[:2])
     check("ranks agree", seen[0] == seen[1], seen)
+    again = os.path.join(tmp, "again") # a classifier that is fine-tuned once more begins as it is
+    done("fine-tuned once more", run("finetune", config, "--from", run_, "-o", again, "-q", "--threads", "1", "--max-steps", "1", "finetune.lr=1.0e-9"))
+    r = run("evaluate", again, data, "-o", os.path.join(tmp, "e3"), "--context", "32,64", "--json", "--baselines", "none")
+    done("evaluate of it", r)
+    then = {x["context"]: x["log_loss"] for x in json.loads(r.stdout)["results"]}
+    check("it begins as it is", all(abs(then[n] - by["model", n]["log_loss"]) < 1e-4 for n in (32, 64)), then)
+    r = run("finetune", config, "--from", run_, "-o", again, "--force", "--max-steps", "1", "model.l_max=258")
+    check("stretched filters are said", r.returncode == 0 and "stretched" in r.stderr, r.stderr)
     r = run("evaluate", pretrained, data, "-o", os.path.join(tmp, "lm"), "--context", "64", "--json", "--baselines", "majority")
     done("perplexity", r)
     p = json.loads(r.stdout)["perplexity"] if r.returncode == 0 else {}

@@ -217,8 +217,12 @@ static void run_ragged(const ragged_case *k, const dataset *d, device *dev)
     must(position_site_biases(model_position(m), NULL, NULL));
     must(plan_of_data(&c, d, x, classes, &q));
     must(plan_make(m, &c, &q, &p));
-    for (int i = 0; i < p.tables; i++)
+    const float *sums[ROW_TABLES];
+    for (int i = 0; i < p.tables; i++) {
         must(position_reserve(model_position(m), i, p.table[i].rows));
+        must(model_reserve_gradients(m, i, p.touched[i]));
+        sums[i] = model_touched_rows(m, i).sum;
+    }
     assert_int_equal(p.micro_batch, k->B);
     must(model_prepare(m, (batch_shape){k->B, k->L, length_padded(k->L)}, p.keep, true));
     feed f;
@@ -235,6 +239,7 @@ static void run_ragged(const ragged_case *k, const dataset *d, device *dev)
 
     row_table *tables[ROW_TABLES];
     int64_t touched = 0, pending = 0;
+    int fitting = 0;
     assert_int_equal(position_tables(model_position(m), tables), q.tables);
     for (int i = 0; i < q.tables; i++) {
         int64_t count;
@@ -244,10 +249,13 @@ static void run_ragged(const ragged_case *k, const dataset *d, device *dev)
         assert_int_equal(tables[i]->k, q.table[i].k);
         assert_int_equal(tables[i]->rows, q.table[i].space);
         assert_true(tables[i]->slots <= q.table[i].rows);
+        if (count <= p.touched[i]) /* the room was there */
+            assert_ptr_equal(model_touched_rows(m, i).sum, sums[i]);
+        fitting += count <= p.touched[i];
         touched += count * (2 * tables[i]->k * 4 + 24); /* pending, by row */
         pending += count;
     }
-    assert_true(pending > 100);
+    assert_true(pending > 100 && fitting > 0);
     within(k->name, "gradients of rows", p.row_gradients, touched);
     within(k->name, "ragged arrays", p.ragged, model_ragged_bytes(m));
     assert_int_equal(model_tables_bytes(m), p.position_table);

@@ -1,11 +1,10 @@
 /* Where each worker was when it was last heard of: see last_seen.h. */
 #include "runtime/train/last_seen.h"
 
-#include "runtime/core/config.h"
 #include "runtime/core/log.h"
+#include "runtime/train/run_directory.h"
 #include "runtime/train/run_status.h"
 
-#include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,21 +31,6 @@ static json_t *worker_json(const watch_view *v, double now_s)
     return o;
 }
 
-static status put(const char *run, const char *text)
-{
-    char path[CONFIG_TEXT + 64], part[CONFIG_TEXT + 80];
-    snprintf(path, sizeof path, "%s/workers.json", run);
-    snprintf(part, sizeof part, "%s.tmp", path);
-    FILE *f = fopen(part, "w");
-    bool good = f && fputs(text, f) >= 0;
-    if (f && fclose(f) != 0)
-        good = false;
-    if (good && rename(part, path) == 0)
-        return STATUS_OK;
-    return fail(STATUS_RESOURCE, "%s: %s; look at free space and permissions", path,
-                strerror(errno));
-}
-
 status last_seen_write(const char *run, watch *w)
 {
     json_t *list = json_array();
@@ -57,8 +41,8 @@ status last_seen_write(const char *run, watch *w)
         json_array_append_new(list, worker_json(&v, now_s));
     }
     char *text = json_dumps(list, JSON_COMPACT);
-    const status st =
-        text ? put(run, text) : fail(STATUS_MEMORY, "%s: no memory; use more memory", run);
+    const status st = text ? run_directory_write(run, "workers.json", text, false)
+                           : fail(STATUS_MEMORY, "%s: no memory; use more memory", run);
     free(text);
     json_decref(list);
     return st;

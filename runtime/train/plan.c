@@ -50,13 +50,13 @@ static void sum_rows(const config *c, const plan_request *q, bool spans, plan *p
     for (int i = 0; i < q->tables; i++) {
         const plan_table *t = &q->table[i];
         p->position_table += model_table_bytes(t->rows, t->space, t->k);
-        p->row_gradients += least(t->rows, t->of_sites ? sites : tokens) *
-                            row_gradient_bytes(t->k, p->data_parallel);
+        p->touched[i] = q->training ? least(t->rows, t->of_sites ? sites : tokens) : 0;
+        p->row_gradients += p->touched[i] * row_gradient_bytes(t->k, p->data_parallel);
     }
     p->batches = 2 * share * length_padded(c->data.seq_len) * TOKEN_BYTES +
                  (spans ? 3 * sites * SPAN_BYTES : 0);
     if (!q->training)
-        p->row_gradients = p->batches = 0;
+        p->batches = 0;
 }
 
 /* Fills the sums for one choice; `other`: of the passes that take turns with it. */

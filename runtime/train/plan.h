@@ -38,10 +38,11 @@ typedef struct {
     int64_t context_parallel, data_parallel;
     int tables; /* the request's: the trainer makes room for their rows */
     plan_table table[ROW_TABLES];
-    int64_t micro_batch;       /* sequences a worker computes at once */
-    int64_t micro_steps;       /* of a worker with the most sequences */
-    int64_t sequences;         /* of a step, all workers */
-    int64_t valid_micro_batch; /* of plan_request's other windows */
+    int64_t touched[ROW_TABLES]; /* and for the gradients of those that a step touches */
+    int64_t micro_batch;         /* sequences a worker computes at once */
+    int64_t micro_steps;         /* of a worker with the most sequences */
+    int64_t sequences;           /* of a step, all workers */
+    int64_t valid_micro_batch;   /* of plan_request's other windows */
     keep_level keep;
     int64_t available;
     bool fits;

@@ -142,18 +142,17 @@ status row_exchange_take(row_exchange *x, model *m, int level)
     TRY(on_reserve(x, t.count));
     if (device_is_host(x->dev))
         x->grad = x->grad_on;
-    numbered *order = malloc(((size_t)t.count + 1) * sizeof *order);
-    if (!order)
-        return short_of_memory();
+    TRY(grow(&x->order, &x->order_room, (size_t)t.count * sizeof(numbered)));
+    numbered *order = x->order;
     for (int64_t i = 0; i < t.count; i++)
         order[i] = (numbered){tables[level]->row[t.slot[i]], t.slot[i], t.place[i]};
-    qsort(order, (size_t)t.count, sizeof *order, by_row);
+    if (t.count > 1)
+        qsort(order, (size_t)t.count, sizeof *order, by_row);
     for (int64_t i = 0; i < t.count; i++) {
         x->row[i] = order[i].row;
         x->slot[i] = order[i].slot;
         x->place[i] = order[i].place;
     }
-    free(order);
     const size_t bytes = (size_t)t.count * sizeof *x->slot;
     TRY(device_upload(x->dev, x->slot_on, x->slot, bytes));
     TRY(device_upload(x->dev, x->place_on, x->place, bytes));
@@ -281,6 +280,7 @@ void row_exchange_close(row_exchange *x)
         device_host_give(x->dev, x->slot);
         device_host_give(x->dev, x->place);
     }
+    free(x->order);
     free(x->row);
     free(x->own);
     free(x->all);

@@ -20,9 +20,9 @@ typedef struct {
     int32_t *slot_on, *place_on;
     int64_t room_on;
     bool taken, alone;
-    /* what is sent and received: see row_exchange.c */
-    void *own, *all;
-    size_t own_room, all_room;
+    /* what is sorted, sent and received: see row_exchange.c */
+    void *order, *own, *all;
+    size_t order_room, own_room, all_room;
     size_t *bytes; /* (workers) */
 } row_exchange;
 

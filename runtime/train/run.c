@@ -100,7 +100,7 @@ static status write_plan(const trainer *t)
     char *text = plan_json(t->ask->config, &t->memory, NULL, NULL, 0);
     if (!text)
         return fail(STATUS_MEMORY, "%s: no memory for plan.json; use more memory", t->ask->run);
-    status st = run_directory_write(t->ask->run, "plan.json", text);
+    status st = run_directory_write(t->ask->run, "plan.json", text, true);
     free(text);
     return st;
 }

@@ -187,13 +187,14 @@ static status clear_away(const char *run)
     return st;
 }
 
-status run_directory_write(const char *run, const char *name, const char *text)
+status run_directory_write(const char *run, const char *name, const char *text, bool lasting)
 {
     char path[CONFIG_TEXT + 64], part[CONFIG_TEXT + 80];
     path_of(path, sizeof path, run, name);
     snprintf(part, sizeof part, "%s.tmp", path);
     FILE *f = fopen(part, "w");
-    bool good = f && fputs(text, f) >= 0 && fflush(f) == 0 && fsync(fileno(f)) == 0;
+    bool good = f && fputs(text, f) >= 0 && fflush(f) == 0;
+    good = good && (!lasting || fsync(fileno(f)) == 0);
     int why = errno;
     if (f && fclose(f) != 0 && good) {
         good = false;
@@ -220,7 +221,7 @@ static status write_config(const char *run, const config *c)
     if (fclose(f) != 0 && st == STATUS_OK)
         st = fail(STATUS_MEMORY, "%s: no memory for its configuration; use more memory", run);
     if (st == STATUS_OK)
-        st = run_directory_write(run, "config.yaml", text);
+        st = run_directory_write(run, "config.yaml", text, true);
     free(text);
     return st;
 }
@@ -240,8 +241,8 @@ status run_directory_enter(run_directory *r, const config *c, const char *comman
     TRY(make_folder(path));
     TRY(write_config(r->path, c));
     snprintf(line, sizeof line, "%s\n", command);
-    TRY(run_directory_write(r->path, "command.txt", line));
-    return run_directory_write(r->path, "versions.json", versions);
+    TRY(run_directory_write(r->path, "command.txt", line, true));
+    return run_directory_write(r->path, "versions.json", versions, true);
 }
 
 void run_directory_leave(run_directory *r)

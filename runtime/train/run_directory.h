@@ -29,8 +29,9 @@ status run_directory_hold(run_directory *r, const char *path, const char *mark);
 status run_directory_enter(run_directory *r, const config *c, const char *command,
                            const char *versions);
 
-/* A small text file of the run, replaced by rename. */
-status run_directory_write(const char *run, const char *name, const char *text);
+/* A small text file of the run, replaced by rename. `lasting`: it is on the disk afterwards, which
+ * may take a while. */
+status run_directory_write(const char *run, const char *name, const char *text, bool lasting);
 
 /* Gives the lock back. */
 void run_directory_leave(run_directory *r);

@@ -117,6 +117,8 @@ static status prepare(trainer *t)
     const batch_shape shape = shape_of(t->micro_batch, t->stage->seq_len);
     model_reserve(t->m, t->apart ? t->memory.activations : 0, t->apart ? t->memory.arena : 0);
     TRY(model_prepare(t->m, shape, t->keep, true));
+    for (int i = 0; model_position(t->m) && i < t->memory.tables; i++)
+        TRY(model_reserve_gradients(t->m, i, t->memory.touched[i]));
     TRY(sharing_prepare(&t->share, shape));
     TRY(sharing_prepare(trainer_valid_sharing(t), shape_of(t->valid_batch, L)));
     feed_close(&t->validation);

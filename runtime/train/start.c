@@ -88,6 +88,11 @@ static status same_body(const trainer *t, const model_file *f)
                     "%s: position.encoding differs from that of %s; give the configuration the "
                     "position of that run",
                     t->ask->config->file, f->path);
+    const int64_t mine_l = t->ask->config->model.l_max, theirs_l = f->c.model.l_max;
+    if (mine_l != theirs_l && t->ask->config->model.n_layer > 0)
+        log_warning("%s: model.l_max is %lld, of %s %lld: its filters, which are functions of "
+                    "position / l_max, are stretched",
+                    t->ask->config->file, (long long)mine_l, f->path, (long long)theirs_l);
     return STATUS_OK;
 }
 
@@ -205,6 +210,7 @@ static status copy_model(trainer *t, model_file *f)
     const parameter *to = NULL, *from = NULL;
     const int n = model_parameters(t->m, &to), have = model_parameters(f->m, &from);
     const bool head = same_labels(t, f);
+    t->head_kept = head;
     for (int i = 0; i < n; i++) {
         int k = 0;
         while (k < have && strcmp(to[i].name, from[k].name) != 0)
@@ -217,8 +223,10 @@ static status copy_model(trainer *t, model_file *f)
         const bool same = k < have && (head || to[i].group != GROUP_HEAD) &&
                           to[i].ndim == from[k].ndim && to[i].count == from[k].count &&
                           memcmp(to[i].shape, from[k].shape, sizeof to[i].shape) == 0;
-        if (!same && to[i].group == GROUP_HEAD)
+        if (!same && to[i].group == GROUP_HEAD) {
+            t->head_kept = false;
             continue; /* a head for other classes begins anew */
+        }
         if (!same)
             return fail(STATUS_USAGE,
                         "%s: %s is missing or of another shape in %s; give the configuration the "

@@ -2,7 +2,8 @@
  * window to window beside what they have in common, and labels differ by less still: a head on them
  * as they are learns the common part first, over and over, each step another way. So the last
  * LayerNorm is set such that, over some training windows, every pooled feature has mean 0 and
- * spread 1, or ten times what it had. */
+ * spread 1, or ten times what it had; but where the head was trained already: it knows the features
+ * as they are. */
 #include "runtime/train/start.h"
 
 #include <math.h>
@@ -64,7 +65,8 @@ static status change(trainer *t, const char *tail, const double *less, const dou
 status start_pooled(trainer *t)
 {
     const config *c = t->ask->config;
-    if (!t->ask->finetune || !t->bases.set || t->state.step > 0 || c->model.head != HEAD_POOLED)
+    if (!t->ask->finetune || !t->bases.set || t->state.step > 0 || t->head_kept ||
+        c->model.head != HEAD_POOLED)
         return STATUS_OK;
     const int64_t d = c->model.d_model;
     int64_t n = 0;

@@ -57,6 +57,7 @@ typedef struct {
     draws *draws;
     nucleotides bases; /* data.tokens: nucleotide; data is then its labels and identity alone */
     model *m;
+    bool head_kept; /* the head of the model that is fine-tuned, for the same classes */
     schedule sched;
     optimizer opt;
     gradient_sum sum;
