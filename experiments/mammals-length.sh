@@ -3,6 +3,7 @@
 # end, which choices are made on, and another locus is judged, once: next-nucleotide models of growing context beside Markov
 # models by counting; then species from windows of growing length, beside logistic regression on 4-mers. What is done is
 # skipped, what was cut goes on. With --small: two minutes of one core, to see that everything runs.
+# After a change of keys remove the folders of OUT that they concern: a run goes on with what it was begun with, or says no.
 # usage: experiments/mammals-length.sh FOLDER OUT [--small] [--contexts "256 1024"] [--species "1024 8192"] [--threads N]
 #        [--learn PATTERN] [--judge PATTERN] [key=value ...]
 # FOLDER holds SPECIES.fa.gz; a sequence whose name holds ENm001 (--learn) is learned, one with ENm002 (--judge) judged.
@@ -68,7 +69,8 @@ table() { # ends cut to whole windows of the longest context, so that every cont
 }
 
 learn() { # NAME CONTEXT L_MAX
-    last_of_each "data.seq_len=$2" "model.l_max=$3" "train.eval_windows=$((196608 / $2))" "${overrides[@]}"
+    last_of_each "data.seq_len=$2" "model.l_max=$3" "train.tokens_per_step=$(($2 > 16384 ? $2 : 16384))" \
+        "train.eval_windows=$(($2 < 196608 ? 196608 / $2 : 1))" "${overrides[@]}"
     train pretrain "$1" "$1.log" "${keys[@]}"
 }
 
@@ -108,6 +110,10 @@ all_species() { # each length from the classifier of the one before; all with fi
     [ $# -gt 0 ] || return 0
     shortest=$1 longest=${!#}
     from=$out/start-$shortest
+    if compgen -G "$out/finetuned-*" >/dev/null || compgen -G "$out/start-*" >/dev/null; then
+        [ "$*" = "$(cat "$out/species" 2>/dev/null)" ] || usage_error "$out has species from windows of $(cat "$out/species" 2>/dev/null || echo unknown lengths), not $*; remove its start-* and finetuned-*, or give another folder"
+    fi
+    echo "$*" >"$out/species"
     if [ ! -e "$from/done" ]; then
         say "for species, context $shortest: learn"
         learn "$from" "$shortest" $((longest + 2))

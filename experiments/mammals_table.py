@@ -152,9 +152,11 @@ def draw_species(axis, out):
         if run != runs[0]:
             accuracy, _ = pieces(os.path.join(runs[0], "test", "windows.tsv.gz"), number_of(run))
             lines[f"model of {number_of(runs[0]):,}, summed"].append((number_of(run), accuracy, accuracy, accuracy))
-    for (name, points), colour in zip(lines.items(), ("#8a8a8a", "#b3362b", "#1f5f8b")):
+    colours = {names["model"]: "#1f5f8b", names["logistic"]: "#8a8a8a"}
+    for name, points in lines.items():
         at, middle, low, high = zip(*points)
-        axis.errorbar(at, [100 * y for y in middle], [[100 * (y - l) for y, l in zip(middle, low)], [100 * (h - y) for y, h in zip(middle, high)]], fmt="o-", color=colour, capsize=3, label=name)
+        apart = [[100 * max(y - l, 0) for y, l in zip(middle, low)], [100 * max(h - y, 0) for y, h in zip(middle, high)]]
+        axis.errorbar(at, [100 * y for y in middle], apart, fmt="o-", color=colours.get(name, "#b3362b"), capsize=3, label=name)
     axis.set_ylabel("species right, %, test locus")
     axis.set_xlabel("bases of a window")
     axis.set_ylim(0, 100)

@@ -11,15 +11,16 @@ usage_error() { echo "crocuta: error: $(basename "$0"): $1" >&2; exit 2; }
 say() { printf '%s  %s\n' "$(date +%H:%M:%S)" "$*"; }
 
 run() { # LOG COMMAND...: its progress goes to the log; a failure shows its last error
-    local log=$1
+    local log=$1 before=0
     shift
     if [ "$dry" = 1 ]; then
         printf '  crocuta %s\n' "$*"
         return 0
     fi
+    [ ! -e "$log" ] || before=$(stat -c %s "$log")
     printf '$ crocuta %s\n' "$*" >>"$log"
     "$crocuta" "$@" >>"$log" 2>&1 && return 0
-    grep '^crocuta: error:' "$log" | tail -1 >&2
+    tail -c +$((before + 1)) "$log" | grep '^crocuta: error:' | tail -1 >&2 || echo "crocuta: error: $log: crocuta ended without a word; look at the log, and at memory" >&2
     return 1
 }
 

@@ -1,8 +1,8 @@
 /* Forward and backward passes as CUDA graphs: where a batch is small, launching its hundreds of
  * kernels one by one takes longer than they do. Recorded is what depends on the shape alone, from
  * the first block's forward pass to its backward pass; the batch's arrays, its rows, the embedding
- * with its dropout and the exchanges between workers stay outside. A shape runs once before it is
- * recorded, so that nothing is made or grown inside the recording. */
+ * with its dropout and the exchanges between workers stay outside. The largest shape is recorded,
+ * once it has run, so that nothing is made or grown inside the recording. */
 #include "model/parts.h"
 
 #include "runtime/core/log.h"

@@ -123,8 +123,9 @@ touched_rows model_touched_rows(const model *m, int table);
 status model_row_gradients(model *m, int table, int64_t *count, const int32_t **slots,
                            const float **sum);
 void model_rows_clear(model *m);
-/* Room for the gradients of so many rows of a table, as a step is planned; without it the room
- * grows as batches come, old and new at once. STATUS_MEMORY. */
+/* Room for the gradients of so many rows of a table, as a step is planned, between steps: those
+ * that are there may be lost. Without it the room grows as batches come, old and new at once.
+ * STATUS_MEMORY. */
 status model_reserve_gradients(model *m, int table, int64_t rows);
 
 /* Bytes of a row table with room for `slots` of its `rows`, marks of the batch at hand included;

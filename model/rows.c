@@ -196,9 +196,17 @@ static status sums_reserve(model *m, pending_rows *p, int64_t rows, int64_t k)
 status model_reserve_gradients(model *m, int table, int64_t rows)
 {
     row_table *tables[ROW_TABLES];
+    pending_rows *p = &m->pending[table];
     position_tables(m->position, tables);
-    TRY(list_reserve(&m->pending[table], rows));
-    return sums_reserve(m, &m->pending[table], rows, tables[table]->k);
+    if (rows <= p->sum_room)
+        return STATUS_OK;
+    TRY(list_reserve(p, rows));
+    TRY(model_wait(m)); /* what is there holds nothing any more, and goes first */
+    if (p->sum)
+        device_memory_give(m->dev, p->sum);
+    p->sum = NULL;
+    p->sum_room = p->count = 0;
+    return sums_reserve(m, p, rows, tables[table]->k);
 }
 
 /* A place for the gradient of every row of the batch: its own from batches before, or the next one.

@@ -12,12 +12,12 @@ if subprocess.run([sys.executable, "-c", "import numpy"], capture_output=True).r
     sys.exit(77)
 
 
-def study(folder, out):
-    r = subprocess.run(["bash", os.path.join(SOURCE, "experiments", "mammals-length.sh"), folder, out, "--small", "--contexts", "64 256", "--species", "64 512", "train.steps=4",
+def study(folder, out, species="64 512", code=0):
+    r = subprocess.run(["bash", os.path.join(SOURCE, "experiments", "mammals-length.sh"), folder, out, "--small", "--contexts", "64 256", "--species", species, "train.steps=4",
                         "train.eval_every=2", "train.eval_windows=4", "model.d_model=16", "model.d_inner=16"],
                        capture_output=True, text=True, env={**os.environ, "PYTHON": sys.executable, "CROCUTA": CROCUTA})
-    assert r.returncode == 0, r.stdout + r.stderr
-    return r.stdout
+    assert r.returncode == code, r.stdout + r.stderr
+    return r.stdout if code == 0 else r.stderr
 
 
 with tempfile.TemporaryDirectory() as tmp:
@@ -41,4 +41,5 @@ with tempfile.TemporaryDirectory() as tmp:
     os.remove(os.path.join(out, "context-64", "done"))
     again = study(folder, out)
     assert again.count("learn") == 1 and page in again and " --resume" in open(os.path.join(out, "context-64.log")).read(), again
+    assert "64 512, not 512" in study(folder, out, "512", code=2)
 print("0 failed")

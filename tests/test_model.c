@@ -372,7 +372,7 @@ typedef struct {
     fixture *f;
     float *seen;
     int64_t at;
-    int buckets;
+    int buckets, last; /* 0: all are welcome */
 } watcher;
 
 static status watch(void *context, int64_t first, int64_t count)
@@ -381,8 +381,7 @@ static status watch(void *context, int64_t first, int64_t count)
     assert_int_equal(first, w->at);
     memcpy(w->seen + first, model_gradients(w->f->m) + first, (size_t)count * sizeof(float));
     w->at += count;
-    w->buckets++;
-    return STATUS_OK;
+    return ++w->buckets == w->last ? STATUS_DEVICE : STATUS_OK;
 }
 
 static void buckets(void **state)
@@ -390,13 +389,19 @@ static void buckets(void **state)
     (void)state;
     fixture f;
     setup(&f, &usual);
-    watcher w = {&f, calloc((size_t)model_floats(f.m), sizeof(float)), 0, 0};
+    watcher w = {&f, calloc((size_t)model_floats(f.m), sizeof(float)), 0, 0, 0};
     loss_sum loss;
     clear(&f);
     assert_int_equal(model_backward(f.m, &f.b, &loss, watch, &w), STATUS_OK);
     assert_int_equal(w.at, model_floats(f.m));
     assert_int_equal(w.buckets, 1 + 2 * 2 + 1);
     assert_memory_equal(w.seen, model_gradients(f.m), (size_t)model_floats(f.m) * sizeof(float));
+    for (int last = 1; last <= 6; last++) { /* an error ends the passes */
+        w.at = w.buckets = 0;
+        w.last = last;
+        assert_int_equal(model_backward(f.m, &f.b, &loss, watch, &w), STATUS_DEVICE);
+        assert_int_equal(w.buckets, last);
+    }
     free(w.seen);
     teardown(&f);
 }

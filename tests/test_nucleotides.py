@@ -74,7 +74,8 @@ def judge(tmp, config, pretrained):
         check("windows.tsv", [(x["sample"], x["start"], x["end"]) for x in rows[:2]] == [("a3", "1", "32"), ("a3", "33", "64")], rows[:2])
     check("ranks agree", seen[0] == seen[1], seen)
     again = os.path.join(tmp, "again") # a classifier that is fine-tuned once more begins as it is
-    done("fine-tuned once more", run("finetune", config, "--from", run_, "-o", again, "-q", "--threads", "1", "--max-steps", "1", "finetune.lr=1.0e-9"))
+    r = run("finetune", config, "--from", run_, "-o", again, "-q", "--threads", "1", "--max-steps", "1", "finetune.lr=1.0e-9")
+    check("fine-tuned once more", r.returncode == 0 and "stretched" not in r.stderr, r.stderr)
     r = run("evaluate", again, data, "-o", os.path.join(tmp, "e3"), "--context", "32,64", "--json", "--baselines", "none")
     done("evaluate of it", r)
     then = {x["context"]: x["log_loss"] for x in json.loads(r.stdout)["results"]}

@@ -25,13 +25,14 @@ static int64_t most(int64_t a, int64_t b)
 }
 
 /* Gradient of a row that a step touches: pending with its slot and place; by row, with the same and
- * its row; and with several workers packed with its row and received from all of them. */
+ * its row, and what is sorted by it; and with several workers packed with its row and received from
+ * all of them. */
 static int64_t row_gradient_bytes(int64_t k, int64_t workers)
 {
     const int64_t grad = k * (int64_t)sizeof(float), row = (int64_t)sizeof(int64_t),
                   slot = (int64_t)sizeof(int32_t);
-    const int64_t messages = workers > 1 ? 1 + workers : 0;
-    return 2 * (grad + 2 * slot) + row + messages * (grad + row);
+    const int64_t messages = workers > 1 ? 1 + workers : 0, sorted = row + 2 * slot;
+    return 2 * (grad + 2 * slot) + row + sorted + messages * (grad + row);
 }
 
 /* Of the two batches that the loader holds: a token's allele, target, position and site; a site's

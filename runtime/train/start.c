@@ -89,7 +89,8 @@ static status same_body(const trainer *t, const model_file *f)
                     "position of that run",
                     t->ask->config->file, f->path);
     const int64_t mine_l = t->ask->config->model.l_max, theirs_l = f->c.model.l_max;
-    if (mine_l != theirs_l && t->ask->config->model.n_layer > 0)
+    if (mine_l != theirs_l && t->ask->config->model.n_layer > 0 &&
+        t->ask->config->model.mixer == MIXER_HYENA)
         log_warning("%s: model.l_max is %lld, of %s %lld: its filters, which are functions of "
                     "position / l_max, are stretched",
                     t->ask->config->file, (long long)mine_l, f->path, (long long)theirs_l);

@@ -70,10 +70,10 @@ typedef struct {
     lookup *counts; /* NULL: no look-up beside the loss */
     double lookup;  /* perplexity on the validation windows, NaN: none */
 
-    const stage *stage;  /* that memory is prepared for */
-    plan memory;         /* of that stage */
-    int64_t room;        /* bytes of a worker that were free before anything was taken */
-    sharers how;         /* workers that share a sequence of it, and of validation */
+    const stage *stage; /* that memory is prepared for */
+    plan memory;        /* of that stage */
+    int64_t room; /* bytes of a worker that were free beside weights and rows, before any stage */
+    sharers how;  /* workers that share a sequence of it, and of validation */
     int64_t micro_batch; /* sequences at once */
     keep_level keep;
     loss_sum *losses; /* (losses_room) of a step's micro-batches */

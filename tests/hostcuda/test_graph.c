@@ -220,6 +220,37 @@ static void a_recording_fails(void **state)
     model_close(&m);
 }
 
+static status second(void *context, int64_t first, int64_t count)
+{
+    int *seen = context;
+    (void)first;
+    (void)count;
+    return ++*seen == 2 ? STATUS_DATA : STATUS_OK;
+}
+
+/* Its error ends the passes: before a recording, in the run that records, and in a later one. */
+static void a_bucket_fails(void **state)
+{
+    (void)state;
+    const config c = config_of(GRAPH_ON, false);
+    for (int run = 0; run < 3; run++) {
+        model *m;
+        own_batch b;
+        loss_sum loss;
+        int seen = 0;
+        OK(model_open(&c, 0, dev, &m));
+        OK(model_initialise(m, 7));
+        OK(model_prepare(m, (batch_shape){B_, L_, 64}, KEEP_ALL, true));
+        batch_make(&b, 0, B_, L_);
+        for (int i = 0; i < run; i++)
+            OK(model_backward(m, &b.b, &loss, NULL, NULL));
+        assert_int_equal(model_backward(m, &b.b, &loss, second, &seen), STATUS_DATA);
+        assert_int_equal(seen, 2);
+        OK(model_wait(m));
+        model_close(&m);
+    }
+}
+
 /* What is queued by value is what it was; what lies in memory is what it is. */
 static void stale(void **state)
 {
@@ -272,9 +303,9 @@ int main(int argc, char **argv)
 {
     start(&argc, &argv);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(same_bits), cmocka_unit_test(same_bits_again),
-        cmocka_unit_test(in_turns),  cmocka_unit_test(a_recording_fails),
-        cmocka_unit_test(stale),
+        cmocka_unit_test(same_bits),      cmocka_unit_test(same_bits_again),
+        cmocka_unit_test(in_turns),       cmocka_unit_test(a_recording_fails),
+        cmocka_unit_test(a_bucket_fails), cmocka_unit_test(stale),
     };
     const int failed = cmocka_run_group_tests(tests, opened, closed);
     finish();
