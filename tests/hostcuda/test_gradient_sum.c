@@ -44,18 +44,20 @@ static void run_close(run *r)
 }
 
 /* Backward: piece after piece is queued and told of, as model_backward does. */
-static void backward(run *r, int step)
+static status backward(run *r, int step)
 {
+    status st = STATUS_OK;
     const int64_t piece = 200003;
     for (int64_t i = 0; i < FLOATS; i++)
         r->host[i] = value(i, world->rank, step);
     OK(device_upload(dev, r->fresh, r->host, (size_t)FLOATS * sizeof(float)));
-    for (int64_t at = 0; at < FLOATS; at += piece) {
+    for (int64_t at = 0; st == STATUS_OK && at < FLOATS; at += piece) {
         const int64_t n = FLOATS - at < piece ? FLOATS - at : piece;
         OK(device_copy(dev, r->grad + at, r->fresh + at, (size_t)n * sizeof(float)));
         if (at + n < FLOATS) /* the last one is left to gradient_sum_start */
-            gradient_sum_ready(&r->g, at, n);
+            st = gradient_sum_ready(&r->g, at, n);
     }
+    return st;
 }
 
 static void sums_by(comm_backend backend)
@@ -65,7 +67,7 @@ static void sums_by(comm_backend backend)
     for (int step = 0; step < 2; step++) {
         double busy_s = -1;
         gradient_sum_begin(&r.g);
-        backward(&r, step);
+        OK(backward(&r, step));
         assert_int_equal(r.g.started, world->size > 1 ? 2 : 0);
         OK(gradient_sum_start(&r.g));
         OK(gradient_sum_wait(&r.g, &busy_s));
@@ -107,13 +109,13 @@ static void a_worker_fails(void **state)
     double busy_s;
     run_open(&r, COMM_AUTO);
     gradient_sum_begin(&r.g);
-    backward(&r, 0);
-    status st = STATUS_OK;
+    status st = backward(&r, 0); /* of the others: it may have failed by then */
     if (world->rank == 1) {
         st = fail_at(__FILE__, __LINE__, STATUS_DATA, "x.h5: torn; mend it");
         gradient_sum_abort(&r.g);
     } else {
-        st = gradient_sum_start(&r.g);
+        if (st == STATUS_OK)
+            st = gradient_sum_start(&r.g);
         if (st == STATUS_OK)
             st = gradient_sum_wait(&r.g, &busy_s);
     }
