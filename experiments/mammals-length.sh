@@ -86,14 +86,15 @@ next_base() { # CONTEXT
     touch "$name/done"
 }
 
-classify() { # LENGTH FROM BASES: windows of every species in each step
-    local name=$out/finetuned-$1 labels tokens steps
+classify() { # NAME LENGTH FROM BASES L_MAX: windows of every species in each step
+    local name=$out/$1 labels tokens steps
+    shift
     [ -e "$name/done" ] && return 0
     labels=$(ls "$folder"/*.fa.gz | wc -l)
     tokens=$(($1 * labels * (8192 > $1 ? 8192 / $1 : 1)))
     steps=$((($3 + tokens - 1) / tokens))
     say "species from $1 bases, $steps steps from $(basename "$2"): learn"
-    last_of_each "data.seq_len=$1" "model.l_max=$((longest + 2))" "train.tokens_per_step=$tokens" optimizer.head_lr=1.0e-3 \
+    last_of_each "data.seq_len=$1" "model.l_max=$4" "train.tokens_per_step=$tokens" optimizer.head_lr=1.0e-3 \
         scheduler.warmup=0.05 scheduler.min_lr=3.0e-5 "train.eval_windows=$((262144 / $1 > 20 ? 262144 / $1 : 20))" "${overrides[@]}" \
         "finetune.steps=$steps" "train.eval_every=$(((steps + 3) / 4))"
     train finetune "$name" "$name.log" --from "$2" "${keys[@]}"
@@ -104,7 +105,7 @@ classify() { # LENGTH FROM BASES: windows of every species in each step
     touch "$name/done"
 }
 
-all_species() { # each length from the classifier of the one before; all with filters for the longest
+all_species() { # each length from the classifier of the one before, all with filters for the longest; the shortest also with its own
     local n from shortest
     set -- $(printf '%s\n' $species | sort -n)
     [ $# -gt 0 ] || return 0
@@ -120,9 +121,10 @@ all_species() { # each length from the classifier of the one before; all with fi
         touch "$from/done"
     fi
     for n; do
-        classify "$n" "$from" $((n > shortest ? bases / 3 : bases))
+        classify "finetuned-$n" "$n" "$from" $((n > shortest ? bases / 3 : bases)) $((longest + 2))
         from=$out/finetuned-$n
     done
+    [ ! -e "$out/context-$shortest/done" ] || classify "own-$shortest" "$shortest" "$out/context-$shortest" "$bases" $((shortest + 2))
 }
 
 ls "$folder"/*.fa.gz >/dev/null 2>&1 || usage_error "no .fa.gz in $folder; give the folder of the sequences"

@@ -6,7 +6,8 @@ from windows by length beside 4-mers.
 
 Differences between contexts are paired on the same stretches of 98,304 bases, which windows of every context divide; their standard
 error is over these. Species: intervals are those of evaluate.json over stretches of 100 kb; `pieces` are the longer windows judged by
-a classifier of shorter ones, log-probabilities of its windows summed. Needs no package; the picture (the test locus alone) matplotlib."""
+a classifier of shorter ones, log-probabilities of its windows summed. `finetuned`: each length from the classifier of the one before, all
+with filters for the longest; `own`: with filters for its own length. Needs no package; the picture (the test locus alone) matplotlib."""
 import argparse
 import collections
 import glob
@@ -57,6 +58,10 @@ def finished(out, kind):
     return sorted((f for f in glob.glob(os.path.join(out, kind)) if os.path.exists(os.path.join(f, "done"))), key=number_of)
 
 
+def kind_of(folder):
+    return os.path.basename(folder).split("-")[0]
+
+
 def bases(out):
     runs = finished(out, "context-*")
     rows, first = [], {}
@@ -105,23 +110,23 @@ def pieces(path, length):
 
 
 def species(out):
-    runs, rows = finished(out, "finetuned-*"), []
+    runs, rows = finished(out, "finetuned-*") + finished(out, "own-*"), []
     for run in runs:
         n = number_of(run)
         for split in ("valid", "test"):
             doc = load(os.path.join(run, split, "evaluate.json"))
             for r in doc["results"]:
-                name = {"logistic": "4-mers, logistic regression"}.get(r["method"], r["method"])
+                name = {"logistic": "4-mers, logistic regression", "model": f"model, {kind_of(run)}"}.get(r["method"], r["method"])
                 low, high = r["ci_blocks"]
                 rows.append([f"{n:,}", split, name, f"{100 * r['accuracy']:.1f} [{100 * low:.1f}, {100 * high:.1f}]", f"{r['log_loss']:.3f}", f"{r['n_windows']:,}", f"{r['n_people']}"])
             for p in doc["paired"]:
                 if p["b"] == "logistic":
                     low, high = p["ci_blocks"]
-                    rows.append([f"{n:,}", split, "model minus 4-mers, paired", f"{100 * p['difference']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]", "", f"{p['n_windows']:,}", f"{p['n_people']}"])
-            for shorter in runs:
+                    rows.append([f"{n:,}", split, f"model, {kind_of(run)}, minus 4-mers, paired", f"{100 * p['difference']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]", "", f"{p['n_windows']:,}", f"{p['n_people']}"])
+            for shorter in runs if kind_of(run) == "finetuned" else []:
                 if number_of(shorter) < n:
                     accuracy, windows = pieces(os.path.join(shorter, split, "windows.tsv.gz"), n)
-                    rows.append([f"{n:,}", split, f"model of {number_of(shorter):,}, pieces", f"{100 * accuracy:.1f}", "", f"{windows:,}", ""])
+                    rows.append([f"{n:,}", split, f"model of {number_of(shorter):,}, {kind_of(shorter)}, pieces", f"{100 * accuracy:.1f}", "", f"{windows:,}", ""])
     if rows:
         print("\nSpecies:\n")
         table(["bases", "split", "method", "accuracy, % (95 % over stretches)", "log loss", "windows", "sequences"], rows)
@@ -142,16 +147,16 @@ def draw_bases(axis, out):
 
 
 def draw_species(axis, out):
-    """Accuracy against the length that is judged: its own classifier, 4-mers, and windows of the shortest summed."""
-    runs, lines = finished(out, "finetuned-*"), collections.defaultdict(list)
-    names = {"model": "model of that length", "logistic": "4-mers, logistic regression"}
+    """Accuracy against the length that is judged: length by length, 4-mers, and windows of the shortest summed."""
+    runs, own, lines = finished(out, "finetuned-*"), finished(out, "own-*"), collections.defaultdict(list)
+    names = {"model": "model, length by length", "logistic": "4-mers, logistic regression"}
     for run in runs:
         for r in load(os.path.join(run, "test", "evaluate.json"))["results"]:
             if r["method"] in names:
                 lines[names[r["method"]]].append((number_of(run), r["accuracy"], *r["ci_blocks"]))
-        if run != runs[0]:
-            accuracy, _ = pieces(os.path.join(runs[0], "test", "windows.tsv.gz"), number_of(run))
-            lines[f"model of {number_of(runs[0]):,}, summed"].append((number_of(run), accuracy, accuracy, accuracy))
+        for shortest in own[:1]:
+            accuracy, _ = pieces(os.path.join(shortest, "test", "windows.tsv.gz"), number_of(run))
+            lines[f"model of {number_of(shortest):,}, summed"].append((number_of(run), accuracy, accuracy, accuracy))
     colours = {names["model"]: "#1f5f8b", names["logistic"]: "#8a8a8a"}
     for name, points in lines.items():
         at, middle, low, high = zip(*points)

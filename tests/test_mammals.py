@@ -31,8 +31,8 @@ with tempfile.TemporaryDirectory() as tmp:
     table = open(os.path.join(out, "mammals.tsv")).read().splitlines()
     assert table[:3] == ["ant|ENm001|1:1-45905\tant\ttrain\tENm001", "ant|ENm001|1:45906-50001\tant\tvalid\tENm001", "ant|ENm002|1:1-12288\tant\ttest\tENm002"] and len(table) == 6, table
     page = open(os.path.join(out, "table.md")).read()
-    for row in ("| model, context 64 |", "| model, context 256 |", "| Markov, order 6", "| 128 to 255 |", "| 512 | test | model |", "| 512 | valid | 4-mers, logistic regression |",
-                "| 512 | test | model minus 4-mers, paired |", "| 512 | test | model of 64, pieces |"):
+    for row in ("| model, context 64 |", "| model, context 256 |", "| Markov, order 6", "| 128 to 255 |", "| 512 | test | model, finetuned |", "| 64 | valid | model, own |", "| 512 | test | model of 64, own, pieces |", "| 512 | valid | 4-mers, logistic regression |",
+                "| 512 | test | model, finetuned, minus 4-mers, paired |", "| 512 | test | model of 64, finetuned, pieces |"):
         assert row in page, (row, page)
     assert page in said
     again = study(folder, out)
