@@ -37,7 +37,7 @@ def draw(rows, path):
     lengths = [r["length"] for r in rows]
     left.plot(lengths, [1e6 / r["tokens_per_s"] for r in rows], "o-", color="#1f5a99")
     left.set_ylabel("seconds of a million tokens")
-    left.set_ylim(bottom=0)
+    left.set_ylim(0, 1.1 * max(1e6 / r["tokens_per_s"] for r in rows))
     for level, mark in (("none", "s"), ("selected", "o"), ("all", "^")):
         some = [r for r in rows if r["recompute"] == level]
         if some:
