@@ -156,11 +156,18 @@ static status short_of_memory(int64_t rows)
                 (long long)rows);
 }
 
+/* Room for `rows`, and a quarter more than there was. */
+static int64_t grown(int64_t room, int64_t rows)
+{
+    const int64_t more = room + room / 4;
+    return rows > more ? rows : more;
+}
+
 static status list_reserve(pending_rows *p, int64_t rows)
 {
     if (rows <= p->room)
         return STATUS_OK;
-    const int64_t more = p->room + p->room / 4, room = rows > more ? rows : more;
+    const int64_t room = grown(p->room, rows);
     bool ok = true;
     p->slot = array_resized(p->slot, room, sizeof *p->slot, &ok);
     p->place = array_resized(p->place, room, sizeof *p->place, &ok);
@@ -175,7 +182,7 @@ static status sums_reserve(model *m, pending_rows *p, int64_t rows, int64_t k)
 {
     if (rows <= p->sum_room)
         return STATUS_OK;
-    const int64_t more = p->sum_room + p->sum_room / 4, room = rows > more ? rows : more;
+    const int64_t room = grown(p->sum_room, rows);
     void *sum = NULL;
     if (device_memory_take(m->dev, (size_t)(room * k) * sizeof *p->sum, &sum) != STATUS_OK)
         return short_of_memory(rows);

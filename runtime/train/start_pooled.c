@@ -13,9 +13,8 @@
 #define LOOK_AT ((int64_t)1 << 20) /* bases */
 #define LEAST_WINDOWS 16
 #define MOST_WINDOWS 400
-#define LEAST_SPREAD                                                                               \
-    0.1 /* ten times larger at most: what the body's steps move is enlarged, too                   \
-         */
+/* Ten times larger at most: what the body's steps move is enlarged, too. */
+#define LEAST_SPREAD 0.1
 
 /* Sums and sums of squares of the pooled features over training windows; how many there are. */
 static status look(trainer *t, int64_t d, float *pooled, double *sum, double *square, int64_t *n)
